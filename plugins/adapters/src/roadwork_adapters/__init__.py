@@ -1,0 +1,1 @@
+"""Parameter-efficient adapters and self-supervised objectives for roadwork."""

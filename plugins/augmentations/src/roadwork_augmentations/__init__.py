@@ -1,0 +1,1 @@
+"""Label-safe torchvision v2 augmentations for roadwork."""

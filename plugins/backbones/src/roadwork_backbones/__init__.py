@@ -1,0 +1,1 @@
+"""Backbones for roadwork from transformers and torchvision."""

@@ -1,0 +1,1 @@
+"""Datasets for roadwork: image folders, manifests and rendered street scenes."""

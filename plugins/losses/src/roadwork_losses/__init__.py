@@ -1,0 +1,1 @@
+"""Classification losses for roadwork."""

@@ -1,0 +1,1 @@
+"""Trackers for roadwork runs."""

@@ -1,0 +1,1 @@
+"""Decision policies and calibrators for roadwork."""

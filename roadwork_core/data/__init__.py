@@ -1,0 +1,1 @@
+"""From a dataset component to samples that a stage may see: table, splits, leakage check, decoding."""
