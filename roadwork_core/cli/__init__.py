@@ -1,1 +1,176 @@
-def main(): ...
+"""The command line: finds the command, runs it, and renders every error in one place."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from roadwork_core.console import Console
+
+#: Command, module below this package, one line of help. Bodies are imported when the command is called.
+COMMANDS = {
+    "run": ("run", "turn a spec into a trained, evaluated and verified bundle"),
+    "spec": ("spec", "check, show, compare and begin specs"),
+    "plugins": ("plugins", "list, document, check and begin plugins"),
+    "runs": ("runs", "list and show past runs"),
+    "bundle": ("bundle", "verify, show and compare bundles"),
+    "predict": ("predict", "decide on images or folders with a bundle"),
+    "policy": ("policy", "fit and apply decision policies to logits from elsewhere"),
+}
+#: Entry-point group in which a plugin announces the names of its commands, so that --help need not import it.
+COMMAND_GROUP = "roadwork.commands"
+
+USAGE = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"error: {message} (see {self.prog} --help)\n")
+
+
+def common_options() -> argparse.ArgumentParser:
+    """Options that every command takes; give it to `parents=`."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("output")
+    group.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only")
+    group.add_argument("-v", "--verbose", action="store_true", help="more detail")
+    group.add_argument("--traceback", action="store_true", help="show where in the program an error arose")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code (see `roadwork_core.errors.ExitCode`)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        handler, options = _parse(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else USAGE
+    except BrokenPipeError:
+        return _broken_pipe()
+    except Exception as error:  # noqa: BLE001 - discovery may meet anything; rendered below
+        return _report(error, None, "--traceback" in arguments)
+    from roadwork_core.console import Console
+
+    verbosity = -1 if getattr(options, "quiet", False) else int(getattr(options, "verbose", False))
+    console = Console(verbosity=verbosity, as_json=bool(getattr(options, "json", False)))
+    try:
+        code = int(handler(options, console) or 0)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        return _broken_pipe()
+    except KeyboardInterrupt as stop:
+        console.clear()
+        console.error(str(stop) or "interrupted")
+        return 128 + signal.SIGINT
+    except Exception as error:  # noqa: BLE001 - the one place where errors become lines
+        return _report(error, console, bool(getattr(options, "traceback", False)))
+
+
+def _parse(arguments: list[str]) -> tuple[Any, argparse.Namespace]:
+    command = arguments[0] if arguments else "--help"
+    parser = _Parser(
+        prog="roadwork",
+        description="From an image-classification spec to a verified bundle that decides, and says how sure it is.",
+        epilog="roadwork COMMAND --help says more; ROADWORK_PLUGINS=a,b restricts which plugins load.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=_Parser)
+    if command in COMMANDS:
+        handler = _add_core(subparsers, command)
+        return handler, parser.parse_args(arguments)
+    if command == "--version":
+        from roadwork_core import __version__
+
+        print(f"roadwork {__version__}")  # noqa: T201
+        raise SystemExit(0)
+    for name, (_, text) in COMMANDS.items():
+        subparsers.add_parser(name, help=text)
+    if command.startswith("-"):
+        for name, module in _announced_commands():
+            subparsers.add_parser(name, help=f"(from {module})")
+        if command in ("-h", "--help"):
+            parser.print_help()
+            raise SystemExit(0)
+        parser.error(f"unknown option {command}")
+    return _parse_plugin_command(parser, subparsers, arguments)
+
+
+def _add_core(subparsers: Any, command: str) -> Any:
+    module_name, text = COMMANDS[command]
+    module = importlib.import_module(f"{__name__}.{module_name}")
+    child = subparsers.add_parser(command, help=text, description=text[0].upper() + text[1:] + ".")
+    module.configure(child)
+    return module.handle
+
+
+def _parse_plugin_command(
+    parser: argparse.ArgumentParser, subparsers: Any, arguments: list[str]
+) -> tuple[Any, argparse.Namespace]:
+    import difflib
+
+    from roadwork_core.plugins import Plugins
+
+    plugins = Plugins.load()
+    plugins.hook.roadwork_commands(subparsers=subparsers)
+    command = arguments[0]
+    if command not in subparsers.choices:
+        close = difflib.get_close_matches(command, subparsers.choices, n=1)
+        hint = f'did you mean "{close[0]}"?' if close else f"commands: {', '.join(subparsers.choices)}"
+        parser.exit(USAGE, f"error: unknown command {command!r} ({hint})\n")
+    options = parser.parse_args(arguments)
+    handler = getattr(options, "handler", None)
+    if handler is None:
+        parser.exit(USAGE, f"error: the plugin's command {command!r} has no handler\n")
+    return handler, options
+
+
+def _announced_commands() -> list[tuple[str, str]]:
+    import importlib.metadata
+
+    points = importlib.metadata.entry_points(group=COMMAND_GROUP)
+    return sorted({(point.name, point.value) for point in points})
+
+
+def _report(error: BaseException, console: Console | None, with_traceback: bool) -> int:
+    from roadwork_core.console import Console
+    from roadwork_core.errors import ExitCode, RoadworkError
+
+    console = console or Console()
+    console.clear()
+    if with_traceback:
+        import traceback
+
+        traceback.print_exception(error, file=console.stderr)
+    if isinstance(error, RoadworkError):
+        problems, code = error.problems(), error.exit_code
+    else:
+        problems, code = (_unforeseen(error),), ExitCode.FAILED
+    for problem in problems:
+        console.error(str(problem))
+    if console.as_json:
+        console.json({"errors": [problem.to_json() for problem in problems], "exit_code": int(code)})
+    return int(code)
+
+
+def _unforeseen(error: BaseException) -> Any:
+    from roadwork_core.errors import Origin, Problem
+
+    if isinstance(error, OSError) and error.filename is not None:
+        return Problem(error.strerror or type(error).__name__, origin=Origin(str(error.filename)))
+    text = " ".join(str(error).split()) or "no message"
+    return Problem(
+        f"{type(error).__name__}: {text}", hint="--traceback shows where; if it is a defect, please report it"
+    )
+
+
+def _broken_pipe() -> int:
+    # The reader (head, less) went away: not an error of ours, and Python must not flush into the closed pipe.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE

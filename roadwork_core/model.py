@@ -1,0 +1,141 @@
+"""The classifier: a backbone with a head, made from a spec, described as JSON, rebuilt from that description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+from torch import Tensor, nn
+
+from .data.preprocessing import Preprocessing
+from .errors import RoadworkError
+from .kinds import BackboneContext, HeadContext, Kind, Report
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .plugins import Plugins
+    from .spec import Spec
+
+SCHEMA = "roadwork.model/1"
+
+
+class Classifier(nn.Module):
+    """Normalised images, float (N, 3, H, W), to logits, float32 (N, C)."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        features: Tensor = self.backbone(pixel_values)
+        logits: Tensor = self.head(features)
+        return logits.float()
+
+
+def preprocessing_of(spec: Spec, backbone: nn.Module) -> Preprocessing:
+    """The backbone's preprocessing with what the spec's [data] table says of it."""
+    return attrs.evolve(cast(Preprocessing, backbone.preprocessing), fit=spec.data.fit)
+
+
+def build_backbone(spec: Spec, report: Report) -> nn.Module:
+    """The spec's backbone with the weights that the spec names."""
+    return cast(nn.Module, spec.backbone.build(BackboneContext(report=report)))
+
+
+def build_head(spec: Spec, backbone: nn.Module, class_counts: NDArray[np.int64]) -> nn.Module:
+    """The spec's head for a backbone. `class_counts`: int64 (C,) of the train split."""
+    context = HeadContext(
+        feature_dim=cast(int, backbone.feature_dim), num_classes=len(class_counts), class_counts=class_counts
+    )
+    return cast(nn.Module, spec.head.build(context))
+
+
+def describe(
+    spec: Spec,
+    backbone: nn.Module,
+    preprocessing: Preprocessing,
+    classes: Sequence[str],
+    positive: int,
+    plugins: Plugins,
+) -> dict[str, Any]:
+    """The JSON document from which `rebuild` makes the same module, offline and without the spec."""
+    from .spec import component_options
+
+    def part(component: Any) -> dict[str, Any]:
+        return {"use": plugins.use_name(component), "options": component_options(component)}
+
+    return {
+        "schema": SCHEMA,
+        "backbone": {**part(spec.backbone), "architecture": dict(cast("Mapping[str, Any]", backbone.architecture))},
+        "head": part(spec.head),
+        "feature_dim": cast(int, backbone.feature_dim),
+        "classes": list(classes),
+        "positive": positive,
+        "preprocessing": preprocessing.to_json(),
+    }
+
+
+def rebuild(document: Mapping[str, Any], plugins: Plugins) -> Classifier:
+    """The classifier that `describe` described, in evaluation mode, its weights not yet loaded.
+
+    Raises SpecError or UnknownComponentError where the installed plugins do not supply its parts.
+    """
+    from .spec import resolve_component
+
+    def component(kind: Kind, part: Mapping[str, Any]) -> Any:
+        return resolve_component(kind, {"use": part["use"], **part["options"]}, plugins)
+
+    backbone = component(Kind.BACKBONE, document["backbone"]).build(
+        BackboneContext(architecture=document["backbone"]["architecture"])
+    )
+    head = component(Kind.HEAD, document["head"]).build(
+        HeadContext(feature_dim=document["feature_dim"], num_classes=len(document["classes"]))
+    )
+    return Classifier(backbone, head).eval()
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Writes every parameter and buffer as safetensors, atomically; the same weights give the same bytes."""
+    from safetensors.torch import save
+
+    from .files import write_atomic
+
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
+    write_atomic(path, save(tensors))
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fills the module from `save_weights`' file; every name and shape must fit.
+
+    Raises RoadworkError naming what is missing, unexpected or misshapen.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise RoadworkError(f"cannot read the weights: {error}", path=path) from None
+    own = module.state_dict()
+    wrong = [f"missing {name}" for name in sorted(own.keys() - tensors.keys())]
+    wrong += [f"unexpected {name}" for name in sorted(tensors.keys() - own.keys())]
+    wrong += [
+        f"{name} is {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & tensors.keys())
+        if own[name].shape != tensors[name].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise RoadworkError(f"the weights do not fit the model: {'; '.join(wrong[:3])}{more}", path=path)
+    module.load_state_dict(tensors)
+
+
+def parameter_counts(module: nn.Module) -> dict[str, int]:
+    """How many parameters there are and how many train."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+    return {"total": sum(size for size, _ in sizes), "trainable": sum(size for size, trains in sizes if trains)}
