@@ -133,7 +133,7 @@ def _markings(canvas: Canvas, street: Street, rng: random.Random) -> None:
             canvas.slab(x, x + 0.5, at, at + 3.0, ink)
 
 
-def texture(canvas: Canvas, street: Street, grain: NDArray[np.float32]) -> None:
+def texture(canvas: Canvas, grain: NDArray[np.float32]) -> None:
     """Roughen what is painted below the horizon with a pattern that lies on the ground in perspective.
 
     :param grain: a square tile of factors around 0, repeated over the ground.
