@@ -62,17 +62,18 @@ def ratio(numerator: Floats, denominator: Floats) -> Floats:
     top, bottom = np.broadcast_arrays(
         np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     )
-    return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom != 0)
+    result: Floats = np.divide(top, bottom, out=np.zeros(top.shape), where=bottom != 0)
+    return result
 
 
 def mcc(counts: Counts) -> Floats:
     """Matthews' correlation coefficient; 0 where a row or a column of the matrix is empty (as scikit-learn).
 
-    (TP*N - FP*P) / (sqrt k sqrt(n-k) sqrt P sqrt N), which equals the usual form; the square roots are taken
-    apart because their product under one root passes the int64 range near n = 120,000.
+    (TP*N - FP*P) / (sqrt(k*P) sqrt((n-k)*N)) with k predicted positive, which equals the usual form. In float64
+    and under two roots, because the product under one root passes the int64 range near n = 120,000.
     """
     p, n, k = counts.positives, counts.negatives, counts.predicted
-    roots = np.sqrt(k) * np.sqrt(counts.fn + counts.tn) * np.sqrt(p) * np.sqrt(n)
+    roots = np.sqrt(k * p) * np.sqrt((counts.fn + counts.tn) * n)
     return np.clip(ratio(counts.tp * n - counts.fp * p, roots), -1.0, 1.0)
 
 
@@ -130,9 +131,7 @@ COUNT_METRICS: Mapping[str, CountMetric] = MappingProxyType(
 )
 
 
-def _cumulated(
-    scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None
-) -> tuple[Floats, Floats, Floats]:
+def _cumulated(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None) -> tuple[Floats, Floats, Floats]:
     """Distinct scores, descending, with the weight of positives and negatives at or above each."""
     s = scores_1d(scores)
     y = binary_labels(labels, s.size)
@@ -143,18 +142,14 @@ def _cumulated(
     return s[last], np.cumsum(w * y)[last], np.cumsum(w * ~y)[last]
 
 
-def roc_curve(
-    scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None
-) -> tuple[Floats, Floats, Floats]:
+def roc_curve(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None) -> tuple[Floats, Floats, Floats]:
     """(false positive rate, true positive rate, threshold), from nothing predicted (threshold inf) to all."""
     thresholds, tp, fp = _cumulated(scores, labels, weights)
     tpr, fpr = ratio(tp, tp[-1]), ratio(fp, fp[-1])
     return np.append(0.0, fpr), np.append(0.0, tpr), np.append(np.inf, thresholds)
 
 
-def pr_curve(
-    scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None
-) -> tuple[Floats, Floats, Floats]:
+def pr_curve(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None) -> tuple[Floats, Floats, Floats]:
     """(precision, recall, threshold) per distinct score, descending; no point is invented at recall 0."""
     thresholds, tp, fp = _cumulated(scores, labels, weights)
     return ratio(tp, tp + fp), ratio(tp, tp[-1]), thresholds
@@ -181,6 +176,4 @@ def average_precision(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike |
 ScoreMetric = Callable[[ArrayLike, ArrayLike, ArrayLike | None], float]
 
 #: Metrics of scores, by name: (scores, labels, weights) -> value.
-SCORE_METRICS: Mapping[str, ScoreMetric] = MappingProxyType(
-    {"auroc": auroc, "average_precision": average_precision}
-)
+SCORE_METRICS: Mapping[str, ScoreMetric] = MappingProxyType({"auroc": auroc, "average_precision": average_precision})

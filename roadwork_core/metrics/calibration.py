@@ -96,9 +96,7 @@ def reliability(
     return Reliability(low, high, count.astype(np.int64), mean_p, mean_y)
 
 
-def ece(
-    confidence: ArrayLike, outcome: ArrayLike, *, bins: int = 15, binning: Binning = Binning.EQUAL_WIDTH
-) -> float:
+def ece(confidence: ArrayLike, outcome: ArrayLike, *, bins: int = 15, binning: Binning = Binning.EQUAL_WIDTH) -> float:
     """Expected calibration error (Naeini et al., 2015): mean |confidence - outcome| of bins, by count."""
     table = reliability(confidence, outcome, bins=bins, binning=binning)
     gaps = np.abs(table.confidence - table.outcome)

@@ -85,6 +85,4 @@ def group_codes(groups: Sequence[Hashable] | NDArray[np.generic] | None, n: int)
 
 def weighted_mean(values: Floats, weights: ArrayLike | None) -> float:
     """Mean of `values` (n,), each counted `weights` (n,) times; without weights the plain mean."""
-    return float(
-        values.mean() if weights is None else np.average(values, weights=np.asarray(weights, np.float64))
-    )
+    return float(values.mean() if weights is None else np.average(values, weights=np.asarray(weights, np.float64)))

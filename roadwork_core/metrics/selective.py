@@ -36,7 +36,7 @@ def risk_coverage(confidence: ArrayLike, losses: ArrayLike) -> RiskCoverage:
 
 
 def aurc(confidence: ArrayLike, losses: ArrayLike) -> float:
-    """Area under the risk-coverage curve: the mean over k of the risk of the k most confident (Geifman, 2019).
+    """Area under the risk-coverage curve: mean over k of the risk of the k most confident (Geifman, 2019).
 
     Samples of equal confidence are averaged over all their orders, so the order of the input does not matter.
     """

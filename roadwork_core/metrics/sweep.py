@@ -13,9 +13,7 @@ from .binary import COUNT_METRICS, Counts, precision, ratio, recall
 from .inputs import Booleans, Floats, Integers, InvalidScores, binary_labels, scores_1d
 from .logits import sigmoid
 
-TIE_RULE = (
-    "positive iff margin >= threshold; midpoint cut; of equal values the widest gap, then the highest cut"
-)
+TIE_RULE = "positive iff margin >= threshold; midpoint cut; of equal values the widest gap, then the highest cut"
 SAME_VALUE = 1e-12
 
 
