@@ -35,8 +35,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def common_options() -> argparse.ArgumentParser:
-    """Options that every command takes; give it to `parents=`."""
-    parser = argparse.ArgumentParser(add_help=False)
+    """Options that every command takes; a command with subcommands gives it to `parents=` of each of them."""
+    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("output")
     group.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only")
     group.add_argument("-v", "--verbose", action="store_true", help="more detail")
@@ -105,7 +105,8 @@ def _parse(arguments: list[str]) -> tuple[Any, argparse.Namespace]:
 def _add_core(subparsers: Any, command: str) -> Any:
     module_name, text = COMMANDS[command]
     module = importlib.import_module(f"{__name__}.{module_name}")
-    child = subparsers.add_parser(command, help=text, description=text[0].upper() + text[1:] + ".")
+    description = text[0].upper() + text[1:] + "."
+    child = subparsers.add_parser(command, help=text, description=description, parents=[common_options()])
     module.configure(child)
     return module.handle
 

@@ -1,0 +1,146 @@
+"""`roadwork run`: the whole line from a spec to a verified bundle."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from roadwork_core.console import Console
+    from roadwork_core.plugins import Plugins
+    from roadwork_core.runs import Run, StageOutcome
+    from roadwork_core.spec import ResolvedSpec
+
+SCHEMA = "roadwork.run/1"
+HEADLINE = ("mcc", "accuracy", "f1", "auroc")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("spec", type=Path, metavar="SPEC", help="the spec, a TOML file")
+    add_override_options(parser)
+    parser.add_argument(
+        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept (default: runs)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say which stages would run, and stop")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON document")
+
+
+def add_override_options(parser: argparse.ArgumentParser) -> None:
+    """`--set` and `--unset`, the same for every command that reads a spec."""
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="give a key of the spec another value, written as in TOML; may be repeated",
+    )
+    parser.add_argument(
+        "--unset", action="append", default=[], metavar="KEY", help="take a key out of the spec; may be repeated"
+    )
+
+
+def handle(options: argparse.Namespace, console: Console) -> int:
+    from roadwork_core.plugins import Plugins
+    from roadwork_core.runs import Run
+    from roadwork_core.spec import load_spec
+
+    plugins = Plugins.load()
+    resolved = load_spec(options.spec, plugins, overrides=options.overrides, unset=options.unset)
+    for warning in resolved.warnings:
+        console.warn(str(warning))
+    run = Run(name=resolved.spec.name, path=options.runs_dir.absolute() / resolved.spec.name)
+    if options.dry_run:
+        return _dry_run(run, resolved, plugins, console)
+    result = execute(run, resolved, plugins, console)
+    if console.as_json:
+        console.json(result)
+    else:
+        _print(result, console)
+    return 0
+
+
+def execute(run: Run, resolved: ResolvedSpec, plugins: Plugins, console: Console) -> dict[str, Any]:
+    """Carries a run out under its lock and returns the `roadwork.run/1` document.
+
+    Hooks hear of the start and of every end: `status` is ok, failed or interrupted.
+    """
+    from roadwork_core.runs import RunLock, carry_out
+    from roadwork_core.runs.engine import stage_metrics, write_run_file
+
+    status, outcomes = "failed", []
+    with RunLock(run), _terminate_as_interrupt():
+        write_run_file(run, resolved, None)
+        plugins.hook.roadwork_run_started(run=run)
+        try:
+            outcomes = carry_out(run, resolved, plugins, console)
+            status = "ok"
+        except KeyboardInterrupt as stop:
+            status = "interrupted"
+            reason = f"{stop}; " if str(stop) else ""
+            raise KeyboardInterrupt(f"interrupted: {reason}the same command goes on from here ({run.path})") from None
+        finally:
+            result = _document(run, status, outcomes, stage_metrics(run, "evaluate"))
+            write_run_file(run, resolved, result)
+            plugins.hook.roadwork_run_finished(run=run, result=result)
+    return result
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a run as cleanly as Ctrl-C does."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(f"got {signal.Signals(number).name}")
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _document(run: Run, status: str, outcomes: Sequence[StageOutcome], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    bundle = run.folder("bundle") / run.name
+    report = run.folder("evaluate") / "report.html"
+    finished = status == "ok"
+    return {
+        "schema": SCHEMA,
+        "run_dir": str(run.path),
+        "bundle_dir": str(bundle) if finished else None,
+        "report": str(report) if finished else None,
+        "status": status,
+        "stages": [outcome.to_json() for outcome in outcomes],
+        "metrics": {"test": metrics.get("test", {})} if finished else {},
+    }
+
+
+def _dry_run(run: Run, resolved: ResolvedSpec, plugins: Plugins, console: Console) -> int:
+    from roadwork_core.runs import plan
+
+    outcomes = plan(run, resolved, plugins, console)
+    if console.as_json:
+        stages = [outcome.to_json() for outcome in outcomes]
+        console.json({"schema": SCHEMA, "run_dir": str(run.path), "status": "dry-run", "stages": stages})
+        return 0
+    console.out(f"run directory  {run.path}")
+    for outcome in outcomes:
+        console.out(f"{outcome.name:<10} {'would run' if outcome.outcome == 'pending' else 'up to date'}")
+    return 0
+
+
+def _print(result: Mapping[str, Any], console: Console) -> None:
+    if all(stage["status"] == "skipped" for stage in result["stages"]):
+        console.info("nothing to do: every stage is up to date")
+    console.out(f"run      {result['run_dir']}")
+    console.out(f"report   {result['report']}")
+    console.out(f"bundle   {result['bundle_dir']}")
+    test = result["metrics"]["test"]
+    for name in HEADLINE:
+        if name in test and test[name]["value"] is not None:
+            figure = test[name]
+            console.out(f"test {name:<9} {figure['value']:.3f}  [{figure['low']:.3f}, {figure['high']:.3f}]")
