@@ -54,7 +54,15 @@ def _terrace(x: float, side: int, rng: random.Random) -> list[Prop]:
 
 
 def _block(
-    canvas: Canvas, x: float, z: float, side: int, long: float, floors: int, colour: Colour, awning: Colour | None, seed: int
+    canvas: Canvas,
+    x: float,
+    z: float,
+    side: int,
+    long: float,
+    floors: int,
+    colour: Colour,
+    awning: Colour | None,
+    seed: int,
 ) -> None:
     end = z + long
     if end < canvas.camera.z + NEAR + 0.5:
@@ -63,7 +71,7 @@ def _block(
     tall = 1.0 + floors * 3.1
     lit = canvas.light.flank[0] if side > 0 else canvas.light.flank[1]
     if z > canvas.camera.z + NEAR:
-        canvas.front(*sorted((x, x + side * 12.0)), 0.0, tall, z, colour, 0.92)  # type: ignore[misc]
+        canvas.front(min(x, x + side * 12.0), max(x, x + side * 12.0), 0.0, tall, z, colour, 0.92)
     canvas.wall(x, z, end, 0.0, tall, colour, lit)
     if canvas.light.snow:
         canvas.wall(x, z, end, tall - 0.3, tall + 0.2, _SNOW, lit)
@@ -126,7 +134,9 @@ def _houses(x: float, side: int, rng: random.Random) -> list[Prop]:
     return props
 
 
-def _house(canvas: Canvas, x: float, z: float, side: int, wide: float, tall: float, colour: Colour, roof: Colour) -> None:
+def _house(
+    canvas: Canvas, x: float, z: float, side: int, wide: float, tall: float, colour: Colour, roof: Colour
+) -> None:
     if z < canvas.camera.z + NEAR + 1.0:
         return
     lit = canvas.light.flank[0] if side > 0 else canvas.light.flank[1]
@@ -178,13 +188,19 @@ def tree(rng: random.Random, autumn: bool, scale: float = 1.0) -> partial[None]:
         leaves = rng.choice(((214.0, 110.0, 34.0), (222.0, 160.0, 46.0), (176.0, 66.0, 34.0)))
     tall = rng.uniform(4.0, 7.5) * scale
     tufts = tuple(
-        (rng.uniform(-0.75, 0.75), rng.uniform(-0.8, 0.9), rng.uniform(0.5, 1.0), rng.uniform(0.8, 1.15)) for _ in range(9)
+        (rng.uniform(-0.75, 0.75), rng.uniform(-0.8, 0.9), rng.uniform(0.5, 1.0), rng.uniform(0.8, 1.15))
+        for _ in range(9)
     )
     return partial(_tree, tall=tall, leaves=varied(leaves, rng, 20.0), tufts=tufts)
 
 
 def _tree(
-    canvas: Canvas, x: float, z: float, tall: float, leaves: Colour, tufts: tuple[tuple[float, float, float, float], ...]
+    canvas: Canvas,
+    x: float,
+    z: float,
+    tall: float,
+    leaves: Colour,
+    tufts: tuple[tuple[float, float, float, float], ...],
 ) -> None:
     stand = canvas.stand(x, z)
     if stand is None:

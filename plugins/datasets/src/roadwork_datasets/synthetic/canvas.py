@@ -1,7 +1,7 @@
 """A pinhole camera over a street, and a canvas that paints in metres."""
 
-import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from attrs import define, field, frozen
 from PIL import Image, ImageDraw
@@ -84,7 +84,9 @@ class Canvas:
             u1, v1 = self.camera.pixel(x1, y1, z)
             self.draw.rectangle((min(u0, u1), min(v0, v1), max(u0, u1), max(v0, v1)), self._at(z).of(colour, lit))
 
-    def slab(self, x0: float, x1: float, z0: float, z1: float, colour: Colour, y: float = 0.0, lit: float = 1.0) -> None:
+    def slab(
+        self, x0: float, x1: float, z0: float, z1: float, colour: Colour, y: float = 0.0, lit: float = 1.0
+    ) -> None:
         """Fill a rectangle that lies on the ground, or on a roof at height `y`."""
         near = self.camera.z + NEAR
         if z1 > near:
@@ -94,7 +96,7 @@ class Canvas:
     def ribbon(self, x0: float, x1: float, colour: Colour, y: float = 0.0) -> None:
         """Fill a strip of ground that follows the road from the camera to the horizon."""
         z = self.camera.z
-        for near, far in zip(STOPS, STOPS[1:], strict=False):
+        for near, far in pairwise(STOPS):
             self.slab(x0, x1, z + near, z + far, colour, y)
 
     def box(self, x0: float, x1: float, y0: float, y1: float, z0: float, z1: float, colour: Colour) -> None:
@@ -117,6 +119,12 @@ class Canvas:
             u1, v1 = self.camera.pixel(x + width / 2, 0.0, z - depth / 2)
             if v1 - v0 >= 1.0:
                 self.draw.ellipse((u0, v0, max(u1, u0), v1), self._at(z).of(self.light.shade))
+
+    def underside(self, x: float, z: float, long: float, half: float) -> None:
+        """Darken the ground under a vehicle, and a little on the side away from the sun."""
+        lean = 0.9 * (self.light.flank[1] - self.light.flank[0])
+        left, right = x - half - 0.1 + min(lean, 0.0), x + half + 0.1 + max(lean, 0.0)
+        self.slab(left, right, z - 0.12, z + long + 0.2, self.light.shade)
 
     def stand(self, x: float, z: float, retro: float = 0.0) -> "Stand | None":
         """An upright plane that faces the camera at a ground point; None when it is behind or outside the view."""
@@ -173,7 +181,9 @@ class Stand:
         if bloom:
             self.canvas.glows.append((u, v, self.scale * bloom, colour))
 
-    def stripes(self, box: tuple[float, float, float, float], first: Colour, second: Colour, count: int, lean: float) -> None:
+    def stripes(
+        self, box: tuple[float, float, float, float], first: Colour, second: Colour, count: int, lean: float
+    ) -> None:
         """A board of slanted stripes inside `box` (x0, y0, x1, y1); `lean` shifts the top by that many stripes."""
         x0, y0, x1, y1 = box
         self.rect(x0, y0, x1, y1, first)

@@ -4,6 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from attrs import field, frozen
+
 from roadwork_core.errors import UsageError
 
 #: Share of the sequences per condition. Labels and conditions are drawn independently.

@@ -40,7 +40,13 @@ def sign(rng: random.Random) -> Paint:
 
 
 def _sign(
-    canvas: Canvas, x: float, z: float, face: Callable[[Stand, float, float, int], None], mark: int, size: float, tall: float
+    canvas: Canvas,
+    x: float,
+    z: float,
+    face: Callable[[Stand, float, float, int], None],
+    mark: int,
+    size: float,
+    tall: float,
 ) -> None:
     stand = canvas.stand(x, z, retro=1.0)
     if stand is not None:
@@ -61,7 +67,12 @@ def _warning(stand: Stand, y: float, size: float, mark: int) -> None:
         stand.rect(-0.035 * size, low + 0.14 * size, 0.035 * size, low + 0.36 * size, BLACK)
         stand.oval(0.0, low + 0.05 * size, 0.04 * size, 0.04 * size, BLACK)
     elif mark == 1:
-        bend = ((-0.06 * size, low), (-0.06 * size, low + 0.14 * size), (0.06 * size, low + 0.22 * size), (0.04 * size, low + 0.34 * size))
+        bend = (
+            (-0.06 * size, low),
+            (-0.06 * size, low + 0.14 * size),
+            (0.06 * size, low + 0.22 * size),
+            (0.04 * size, low + 0.34 * size),
+        )
         stand.line(bend, 0.06 * size, BLACK)
     else:
         stand.line(((-0.1 * size, low), (0.1 * size, low + 0.3 * size)), 0.06 * size, BLACK)
@@ -91,7 +102,9 @@ def _limit(stand: Stand, y: float, size: float, mark: int) -> None:
 
 def _stop(stand: Stand, y: float, size: float, mark: int) -> None:
     a, b = size * 0.46, size * 0.19
-    stand.poly(((-a, -b + y), (-b, -a + y), (b, -a + y), (a, -b + y), (a, b + y), (b, a + y), (-b, a + y), (-a, b + y)), RED)
+    stand.poly(
+        ((-a, -b + y), (-b, -a + y), (b, -a + y), (a, -b + y), (a, b + y), (b, a + y), (-b, a + y), (-a, b + y)), RED
+    )
     stand.rect(-a * 0.7, y - 0.08 * size, a * 0.7, y + 0.08 * size, WHITE)
 
 
@@ -115,7 +128,11 @@ def _parking(stand: Stand, y: float, size: float, mark: int) -> None:
 
 def bollard(rng: random.Random, bright: bool) -> Paint:
     """A permanent bollard or delineator: grey, black and white, or red and white rings."""
-    first, second = rng.choice(((RED, WHITE), (RED, WHITE), (ORANGE, DARK))) if bright else rng.choice(((DARK, WHITE), (STEEL, STEEL), (WHITE, BLACK)))
+    first, second = (
+        rng.choice(((RED, WHITE), (RED, WHITE), (ORANGE, DARK)))
+        if bright
+        else rng.choice(((DARK, WHITE), (STEEL, STEEL), (WHITE, BLACK)))
+    )
     return partial(_bollard, first=first, second=second, tall=rng.uniform(0.8, 1.15), wide=rng.uniform(0.07, 0.11))
 
 
@@ -131,7 +148,9 @@ def _bollard(canvas: Canvas, x: float, z: float, first: Colour, second: Colour, 
 def bin_or_box(rng: random.Random, bright: bool) -> Paint:
     """A litter bin, letter box or newspaper box."""
     colour = varied(rng.choice(LOUD) if bright else rng.choice((DARK, GREEN, STEEL, BLUE)), rng)
-    return partial(_bin, colour=colour, tall=rng.uniform(0.8, 1.4), wide=rng.uniform(0.22, 0.38), lid=rng.random() < 0.5)
+    return partial(
+        _bin, colour=colour, tall=rng.uniform(0.8, 1.4), wide=rng.uniform(0.22, 0.38), lid=rng.random() < 0.5
+    )
 
 
 def _bin(canvas: Canvas, x: float, z: float, colour: Colour, tall: float, wide: float, lid: bool) -> None:
@@ -204,7 +223,9 @@ def billboard(rng: random.Random, bright: bool) -> Paint:
     )
 
 
-def _billboard(canvas: Canvas, x: float, z: float, back: Colour, bar: Colour, wide: float, low: float, round_mark: bool) -> None:
+def _billboard(
+    canvas: Canvas, x: float, z: float, back: Colour, bar: Colour, wide: float, low: float, round_mark: bool
+) -> None:
     stand = canvas.stand(x, z)
     if stand is None:
         return
@@ -298,17 +319,27 @@ def street_patches(street: Street, rng: random.Random, wet: bool, autumn: bool) 
         for _ in range(rng.randrange(2, 6)):
             x, z = rng.uniform(street.left, street.right), rng.uniform(4.0, 26.0)
             shine = rng.uniform(1.15, 1.5)
-            patches.append(Patch("puddle", blob(x, z, rng.uniform(0.4, 1.3), rng.uniform(0.6, 2.4), rng), (grey * shine,) * 3))
+            patches.append(
+                Patch("puddle", blob(x, z, rng.uniform(0.4, 1.3), rng.uniform(0.6, 2.4), rng), (grey * shine,) * 3)
+            )
     if autumn:
         for _ in range(rng.randrange(2, 6)):
             edge = street.left if rng.random() < 0.5 else street.right
             leaves = varied(rng.choice(((196.0, 108.0, 40.0), (158.0, 92.0, 44.0), (206.0, 150.0, 50.0))), rng)
-            outline = blob(edge + rng.uniform(-0.8, 1.2), rng.uniform(4.0, 30.0), rng.uniform(0.4, 1.2), rng.uniform(0.6, 3.0), rng)
-            patches.append(Patch("leaves", outline, leaves))
+            rim = blob(
+                edge + rng.uniform(-0.8, 1.2), rng.uniform(4.0, 30.0), rng.uniform(0.4, 1.2), rng.uniform(0.6, 3.0), rng
+            )
+            patches.append(Patch("leaves", rim, leaves))
     if rng.random() < 0.2:
         lane = rng.choice(street.lane_centres)
         z = rng.uniform(5.0, 16.0)
         paint = varied(rng.choice(((150.0, 60.0, 48.0), (176.0, 84.0, 50.0), (60.0, 110.0, 80.0))), rng)
         edge = LANE / 2 - 0.1
-        patches.append(Patch("painted lane", ((lane - edge, z), (lane + edge, z), (lane + edge, z + 12.0), (lane - edge, z + 12.0)), paint))
+        patches.append(
+            Patch(
+                "painted lane",
+                ((lane - edge, z), (lane + edge, z), (lane + edge, z + 12.0), (lane - edge, z + 12.0)),
+                paint,
+            )
+        )
     return patches

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Sequence
 
 import numpy as np
 from attrs import frozen
@@ -75,7 +76,7 @@ def paint_skyline(canvas: Canvas, street: Street, rng: random.Random) -> None:
         canvas.draw.polygon(points, ink)
 
 
-def paint_ground(canvas: Canvas, street: Street, patches: list[Patch], rng: random.Random) -> None:
+def paint_ground(canvas: Canvas, street: Street, patches: Sequence[Patch], rng: random.Random) -> None:
     """Fields, pavements, kerbs, road surface, patches and markings."""
     left, right = street.left, street.right
     canvas.ribbon(-160.0, 160.0, street.soil)
@@ -148,9 +149,9 @@ def texture(canvas: Canvas, grain: NDArray[np.float32]) -> None:
     across = depth[:, None] * (columns[None, :] / camera.focal) + camera.x
     side = grain.shape[0]
     # A cell must not be smaller than a pixel, or the pattern would flicker: far rows take coarser steps.
-    step = np.maximum(0.06, depth * 1.2 / camera.focal)[:, None]
+    step = np.maximum(0.025, depth * 1.2 / camera.focal)[:, None]
     u = (across / step).astype(np.int32) % side
-    v = ((depth + camera.z) / 0.12).astype(np.int32)[:, None] % side
+    v = ((depth + camera.z) / 0.05).astype(np.int32)[:, None] % side
     strength = np.float32(0.5) * np.exp(-depth / 30.0, dtype=np.float32)[:, None]
     factor = 1.0 + grain[v, u] * strength
     lower = np.asarray(canvas.image)[first:].astype(np.float32) * factor[:, :, None]

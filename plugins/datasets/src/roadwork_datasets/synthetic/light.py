@@ -78,7 +78,7 @@ class Light:
         )
 
 
-_EXTINCTION = {"clear": 0.0015, "overcast": 0.003, "rain": 0.009, "fog": 0.030, "snow": 0.012}
+_EXTINCTION = {"clear": 0.0015, "overcast": 0.003, "rain": 0.009, "fog": 0.026, "snow": 0.012}
 
 
 def light_of(frame: Frame) -> Light:

@@ -5,7 +5,20 @@ from functools import partial
 
 from roadwork_datasets.synthetic.canvas import Canvas, Stand
 from roadwork_datasets.synthetic.light import Colour
-from roadwork_datasets.synthetic.palette import AMBER, BLACK, DARK, GLASS, ORANGE, RED, RUBBER, STEEL, TAIL, WHITE, YELLOW, varied
+from roadwork_datasets.synthetic.palette import (
+    AMBER,
+    BLACK,
+    DARK,
+    GLASS,
+    ORANGE,
+    RED,
+    RUBBER,
+    STEEL,
+    TAIL,
+    WHITE,
+    YELLOW,
+    varied,
+)
 from roadwork_datasets.synthetic.prop import Paint
 
 
@@ -34,7 +47,10 @@ def _excavator(canvas: Canvas, x: float, z: float, colour: Colour, flip: float, 
     def at(*points: tuple[float, float]) -> list[tuple[float, float]]:
         return [(px * flip, py) for px, py in points]
 
-    stand.poly(at((-1.6, 0.15), (-1.3, 0.0), (1.3, 0.0), (1.6, 0.15), (1.6, 0.6), (1.3, 0.78), (-1.3, 0.78), (-1.6, 0.6)), RUBBER)
+    stand.poly(
+        at((-1.6, 0.15), (-1.3, 0.0), (1.3, 0.0), (1.6, 0.15), (1.6, 0.6), (1.3, 0.78), (-1.3, 0.78), (-1.6, 0.6)),
+        RUBBER,
+    )
     for wheel in (-1.1, -0.4, 0.4, 1.1):
         stand.oval(wheel, 0.38, 0.24, 0.24, (70.0, 70.0, 70.0))
     stand.poly(at((-1.7, 0.9), (1.0, 0.9), (1.0, 1.5), (-0.2, 1.75), (-1.7, 1.75)), colour)
@@ -70,7 +86,7 @@ def _works_lorry(canvas: Canvas, x: float, z: float, colour: Colour, arrow: bool
     half, long = 1.15, 6.0
     if z < canvas.camera.z + 2.6:
         return
-    canvas.shadow(x, z + long / 2, 3.2, long + 0.8)
+    canvas.underside(x, z, long, half)
     canvas.box(x - half, x + half, 0.5, 1.3, z, z + 4.0, colour)
     canvas.box(x - half, x + half, 0.5, 2.3, z + 4.0, z + long, colour)
     canvas.front(x - half, x + half, 0.5, 1.3, z, colour)

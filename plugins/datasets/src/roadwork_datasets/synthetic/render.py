@@ -5,8 +5,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from roadwork_core.errors import UsageError
 
+from roadwork_core.errors import UsageError
 from roadwork_datasets.synthetic.canvas import Canvas
 from roadwork_datasets.synthetic.frame import Frame
 from roadwork_datasets.synthetic.ground import paint_ground, paint_sky, paint_skyline, texture
@@ -57,6 +57,9 @@ def render_scene(scene: Scene, frame: Frame, *, width: int, height: int) -> Imag
 def _grain(which: int) -> NDArray[np.float32]:
     """One of a few tiles of rough ground: fine grain over soft stains."""
     rng = np.random.default_rng(7_000 + which)
-    fine = rng.standard_normal((128, 128), dtype=np.float32) * np.float32(0.07)
-    coarse = rng.standard_normal((16, 16), dtype=np.float32) * np.float32(0.06)
-    return fine + np.kron(coarse, np.ones((8, 8), np.float32))
+    fine = rng.standard_normal((256, 256), dtype=np.float32) * np.float32(0.06)
+    stains = np.kron(rng.standard_normal((8, 8), dtype=np.float32), np.ones((32, 32), np.float32))
+    for _ in range(3):
+        for axis in (0, 1):
+            stains = (np.roll(stains, -11, axis) + stains + np.roll(stains, 11, axis)) / np.float32(3.0)
+    return fine + stains * np.float32(0.16)

@@ -6,14 +6,12 @@ from functools import partial
 from attrs import frozen
 
 from roadwork_datasets.synthetic import buildings, furniture, traffic, zone
+from roadwork_datasets.synthetic.canvas import Canvas
 from roadwork_datasets.synthetic.frame import Frame
 from roadwork_datasets.synthetic.ground import Patch
 from roadwork_datasets.synthetic.palette import LOUD, RED, WHITE, varied
 from roadwork_datasets.synthetic.prop import Paint, Prop
 from roadwork_datasets.synthetic.street import Street, street_of
-
-#: Things too large to be cleared away for the view of the works.
-_FIXED = frozenset({"building", "house", "hedge", "rail"})
 
 
 @frozen(kw_only=True)
@@ -42,7 +40,7 @@ def compose(frame: Frame) -> Scene:
     patches = furniture.street_patches(street, frame.stream("patches"), weather == "rain", autumn)
     if frame.label:
         works = zone.works(street, frame.stream("works"))
-        ordinary = [prop for prop in ordinary if not _hides(prop, works.anchors, street)]
+        ordinary = [prop for prop in ordinary if not _in_the_way(prop, works, street)]
         return Scene(
             street=street,
             backdrop=tuple(backdrop),
@@ -57,18 +55,23 @@ def far_to_near(props: tuple[Prop, ...], done: float) -> list[Prop]:
     return sorted(props, key=lambda prop: -(prop.z + prop.speed * done))
 
 
-def _hides(prop: Prop, anchors: tuple[Prop, ...], street: Street) -> bool:
-    if prop.kind in _FIXED:
-        return False
+def _in_the_way(prop: Prop, works: zone.Works, street: Street) -> bool:
+    """Whether a thing would cover an anchor of the works, or drive over their area."""
+    x0, x1, z0, z1 = works.area
     for done in (0.0, 0.5, 1.0):
         eye = street.travel * done
-        near = prop.z + prop.speed * done - eye
-        for anchor in anchors:
+        at = prop.z + prop.speed * done
+        if prop.half > 1.0 and x0 < prop.x < x1 and z0 - 4.0 < at < z1:
+            return True
+        near = max(at - eye, 1.5)
+        for anchor in works.anchors:
             far = anchor.z - eye
-            if -6.0 < near < far + 0.5 and near + 5.0 > 0.0:
-                reach = (prop.half + anchor.half) / max(near, 1.5)
-                if abs((prop.x - street.ego) / max(near, 1.5) - (anchor.x - street.ego) / far) < reach:
-                    return True
+            reach = (prop.half + anchor.half) / near
+            if (
+                -5.0 < at - eye < far + 0.5
+                and abs((prop.x - street.ego) / near - (anchor.x - street.ego) / far) < reach
+            ):
+                return True
     return False
 
 
@@ -151,7 +154,9 @@ def _roadside(street: Street, rng: random.Random) -> tuple[float, float]:
     side = rng.choice((-1, 1))
     edge = street.right if side > 0 else street.left
     near = 0.5 if street.environment != "highway" else 1.6
-    return edge + side * rng.uniform(near, near + 2.6), street.travel + rng.choice((3.5, 6.0)) + rng.random() ** 1.5 * 28.0
+    return edge + side * rng.uniform(near, near + 2.6), street.travel + rng.choice(
+        (3.5, 6.0)
+    ) + rng.random() ** 1.5 * 28.0
 
 
 def _one(street: Street, rng: random.Random, loud: float) -> tuple[str, Paint]:
@@ -193,7 +198,7 @@ def _row(street: Street, rng: random.Random, loud: float) -> list[Prop]:
     return [Prop(kind, x, z + index * gap, paint, half=0.3) for index in range(rng.randint(3, 8))]
 
 
-def _chevrons(canvas: furniture.Canvas, x: float, z: float, colour: tuple[float, float, float]) -> None:
+def _chevrons(canvas: Canvas, x: float, z: float, colour: tuple[float, float, float]) -> None:
     """A permanent board of chevrons at a bend."""
     stand = canvas.stand(x, z, retro=1.0)
     if stand is None:

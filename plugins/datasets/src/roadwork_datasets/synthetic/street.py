@@ -77,7 +77,7 @@ def street_of(frame: Frame) -> Street:
         worn=rng.random() < 0.4,
         crossing=rng.uniform(9.0, 26.0) if environment == "urban" and rng.random() < 0.35 else None,
         ego=-half + LANE * (lane + 0.5) + rng.uniform(-0.4, 0.4),
-        travel=rng.uniform(2.5, 6.0) * (1.4 if environment == "highway" else 1.0),
+        travel=rng.uniform(1.5, 4.0) * (1.3 if environment == "highway" else 1.0),
     )
 
 
@@ -88,7 +88,7 @@ def camera_of(frame: Frame, street: Street, width: int, height: int) -> Camera:
     return Camera(
         width=width,
         height=height,
-        focal=rng.uniform(0.74, 0.98) * max(width, height),
+        focal=rng.uniform(0.80, 1.05) * max(width, height),
         horizon=height * (rng.uniform(0.38, 0.52) + own.uniform(-0.008, 0.008)),
         x=street.ego + own.uniform(-0.12, 0.12),
         y=rng.uniform(1.25, 1.95),

@@ -59,7 +59,15 @@ def _wheels(canvas: Canvas, x: float, z: float, long: float, half: float, radius
     for at in (z + 0.2 * long, z + 0.8 * long):
         if at > canvas.camera.z + NEAR + 0.8:
             a = (x + side, 0.0, at - radius)
-            canvas.face((a, (x + side, radius * 1.6, at - radius * 0.7), (x + side, radius * 1.6, at + radius * 0.7), (x + side, 0.0, at + radius)), RUBBER)
+            canvas.face(
+                (
+                    a,
+                    (x + side, radius * 1.6, at - radius * 0.7),
+                    (x + side, radius * 1.6, at + radius * 0.7),
+                    (x + side, 0.0, at + radius),
+                ),
+                RUBBER,
+            )
     for edge in (-half + 0.15, half - 0.15):
         canvas.front(x + edge - 0.13, x + edge + 0.13, 0.0, 0.4, z, RUBBER)
 
@@ -68,7 +76,7 @@ def _car(canvas: Canvas, x: float, z: float, heading: int, tall: float, colour: 
     long, half, waist = 4.3, 0.9, tall * 0.56
     if z < canvas.camera.z + 1.8:
         return
-    canvas.shadow(x, z + long / 2, 2.5, long + 0.6)
+    canvas.underside(x, z, long, half)
     cabin0, cabin1 = (z + 0.5, z + 3.1) if heading > 0 else (z + 1.2, z + 3.8)
     side = -1 if x > canvas.camera.x else 1
     canvas.box(x - half, x + half, 0.28, waist, z, z + long, colour)
@@ -77,7 +85,11 @@ def _car(canvas: Canvas, x: float, z: float, heading: int, tall: float, colour: 
     _wheels(canvas, x, z, long, half)
     flank = x + side * half
     roof = x + side * half * 0.78
-    canvas.face(((flank, waist, cabin0), (roof, tall, cabin0 + 0.5), (roof, tall, cabin1 - 0.6), (flank, waist, cabin1)), GLASS, 0.8)
+    canvas.face(
+        ((flank, waist, cabin0), (roof, tall, cabin0 + 0.5), (roof, tall, cabin1 - 0.6), (flank, waist, cabin1)),
+        GLASS,
+        0.8,
+    )
     canvas.face(
         (
             (x - half * 0.94, waist, cabin0),
@@ -87,7 +99,12 @@ def _car(canvas: Canvas, x: float, z: float, heading: int, tall: float, colour: 
         ),
         GLASS,
     )
-    top = ((x - half * 0.76, tall, cabin0 + 0.5), (x + half * 0.76, tall, cabin0 + 0.5), (x + half * 0.76, tall, cabin1 - 0.6), (x - half * 0.76, tall, cabin1 - 0.6))
+    top = (
+        (x - half * 0.76, tall, cabin0 + 0.5),
+        (x + half * 0.76, tall, cabin0 + 0.5),
+        (x + half * 0.76, tall, cabin1 - 0.6),
+        (x - half * 0.76, tall, cabin1 - 0.6),
+    )
     canvas.face(top, colour, 1.15)
     stand = canvas.stand(x, z)
     if stand is not None:
@@ -103,7 +120,7 @@ def _van(
     half = 1.0 if tall < 2.8 else 1.2
     if z < canvas.camera.z + 2.2:
         return
-    canvas.shadow(x, z + long / 2, half * 2.7, long + 0.6)
+    canvas.underside(x, z, long, half)
     canvas.box(x - half, x + half, 0.35, tall, z, z + long, colour)
     _wheels(canvas, x, z, long, half, 0.38)
     if band is not None:
@@ -125,7 +142,7 @@ def _bus(canvas: Canvas, x: float, z: float, heading: int, colour: Colour) -> No
     long, half, tall = 11.0, 1.25, 3.0
     if z < canvas.camera.z + 2.5:
         return
-    canvas.shadow(x, z + long / 2, 3.4, long + 0.6)
+    canvas.underside(x, z, long, half)
     canvas.box(x - half, x + half, 0.35, tall, z, z + long, colour)
     side = -half if x > canvas.camera.x else half
     canvas.wall(x + side, z + 0.5, z + long - 0.4, 1.3, 2.3, GLASS)
@@ -168,7 +185,15 @@ def pedestrian(rng: random.Random, loud: float) -> Paint:
 
 
 def _pedestrian(
-    canvas: Canvas, x: float, z: float, coat: Colour, legs: Colour, skin: Colour, hair: Colour, stride: float, tall: float
+    canvas: Canvas,
+    x: float,
+    z: float,
+    coat: Colour,
+    legs: Colour,
+    skin: Colour,
+    hair: Colour,
+    stride: float,
+    tall: float,
 ) -> None:
     stand = canvas.stand(x, z)
     if stand is None:
@@ -181,7 +206,9 @@ def _pedestrian(
 def cyclist(rng: random.Random, loud: float) -> Paint:
     """Someone on a bicycle, seen from behind or in front; often dressed to be seen."""
     coat = rng.choice((LIME, ORANGE, YELLOW)) if rng.random() < loud else rng.choice(CALM)
-    return partial(_cyclist, coat=varied(coat, rng), skin=rng.choice(SKIN), helmet=varied(rng.choice((WHITE, BLACK, RED)), rng))
+    return partial(
+        _cyclist, coat=varied(coat, rng), skin=rng.choice(SKIN), helmet=varied(rng.choice((WHITE, BLACK, RED)), rng)
+    )
 
 
 def _cyclist(canvas: Canvas, x: float, z: float, coat: Colour, skin: Colour, helmet: Colour) -> None:

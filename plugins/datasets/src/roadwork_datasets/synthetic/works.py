@@ -12,7 +12,6 @@ from roadwork_datasets.synthetic.palette import (
     CALM,
     DARK,
     EARTH,
-    GLASS,
     LIME,
     ORANGE,
     RED,
@@ -33,7 +32,7 @@ def cone(rng: random.Random) -> Paint:
     """A traffic cone with one or two white bands."""
     return partial(
         _cone,
-        tall=rng.uniform(0.7, 1.0),
+        tall=rng.uniform(0.75, 1.1),
         colour=varied(rng.choice(_WORKS_ORANGE), rng),
         bands=rng.choice((1, 2)),
         foot=rng.choice((BLACK, DARK, ORANGE)),
@@ -101,13 +100,22 @@ def barrier(rng: random.Random) -> Paint:
     colour = varied(rng.choice((RED, ORANGE, RED, (240.0, 88.0, 30.0))), rng)
     wide, kind = rng.uniform(0.9, 1.5), rng.random()
     if kind < 0.6:
-        return partial(_boards, colour=colour, wide=wide, rows=rng.choice((1, 2, 2, 3)), lean=rng.choice((-1.0, 1.0)), lamp=rng.random() < 0.4)
+        return partial(
+            _boards,
+            colour=colour,
+            wide=wide,
+            rows=rng.choice((1, 2, 2, 3)),
+            lean=rng.choice((-1.0, 1.0)),
+            lamp=rng.random() < 0.4,
+        )
     if kind < 0.85:
         return partial(_blocks, colour=colour, count=rng.choice((2, 3)))
     return partial(_mesh, colour=varied(ORANGE, rng), wide=wide * 1.3)
 
 
-def _boards(canvas: Canvas, x: float, z: float, colour: Colour, wide: float, rows: int, lean: float, lamp: bool) -> None:
+def _boards(
+    canvas: Canvas, x: float, z: float, colour: Colour, wide: float, rows: int, lean: float, lamp: bool
+) -> None:
     stand = canvas.stand(x, z, retro=0.7)
     if stand is None:
         return
@@ -159,7 +167,11 @@ def works_sign(rng: random.Random) -> Paint:
 def _digger(stand: Stand, y: float, size: float) -> None:
     stand.oval(-0.02 * size, y + 0.2 * size, 0.05 * size, 0.05 * size, BLACK)
     stand.line(((-0.04 * size, y + 0.14 * size), (-0.1 * size, y), (-0.14 * size, y - 0.14 * size)), 0.06 * size, BLACK)
-    stand.line(((-0.04 * size, y + 0.1 * size), (0.08 * size, y + 0.02 * size), (0.14 * size, y - 0.12 * size)), 0.045 * size, BLACK)
+    stand.line(
+        ((-0.04 * size, y + 0.1 * size), (0.08 * size, y + 0.02 * size), (0.14 * size, y - 0.12 * size)),
+        0.045 * size,
+        BLACK,
+    )
     stand.poly(((0.06 * size, y - 0.16 * size), (0.17 * size, y - 0.04 * size), (0.26 * size, y - 0.16 * size)), BLACK)
 
 
@@ -195,7 +207,18 @@ def arrow_board(rng: random.Random) -> Paint:
     return partial(_arrow_board, right=rng.random() < 0.5, chevrons=rng.random() < 0.4)
 
 
-_ARROW = ((-0.8, 0.0), (-0.5, 0.0), (-0.2, 0.0), (0.1, 0.0), (0.4, 0.0), (0.75, 0.0), (0.5, 0.25), (0.5, -0.25), (0.25, 0.45), (0.25, -0.45))
+_ARROW = (
+    (-0.8, 0.0),
+    (-0.5, 0.0),
+    (-0.2, 0.0),
+    (0.1, 0.0),
+    (0.4, 0.0),
+    (0.75, 0.0),
+    (0.5, 0.25),
+    (0.5, -0.25),
+    (0.25, 0.45),
+    (0.25, -0.45),
+)
 
 
 def _arrow_board(canvas: Canvas, x: float, z: float, right: bool, chevrons: bool) -> None:
@@ -230,7 +253,16 @@ def worker(rng: random.Random) -> Paint:
 
 
 def _worker(
-    canvas: Canvas, x: float, z: float, vest: Colour, legs: Colour, skin: Colour, helmet: Colour, tool: str | None, stride: float, tall: float
+    canvas: Canvas,
+    x: float,
+    z: float,
+    vest: Colour,
+    legs: Colour,
+    skin: Colour,
+    helmet: Colour,
+    tool: str | None,
+    stride: float,
+    tall: float,
 ) -> None:
     stand = canvas.stand(x, z, retro=0.5)
     if stand is None:
@@ -270,10 +302,18 @@ def heap(rng: random.Random) -> Paint:
     return partial(_heap, colour=colour, bumps=bumps, size=rng.uniform(0.7, 1.3))
 
 
-def _heap(canvas: Canvas, x: float, z: float, colour: Colour, bumps: tuple[tuple[float, float, float], ...], size: float) -> None:
+def _heap(
+    canvas: Canvas, x: float, z: float, colour: Colour, bumps: tuple[tuple[float, float, float], ...], size: float
+) -> None:
     stand = canvas.stand(x, z)
     if stand is None:
         return
-    stand.poly([(px * size, py * size) for px, py in ((-1.5, 0.0), (-0.7, 0.7), (0.0, 1.0), (0.6, 0.75), (1.5, 0.0))], colour)
+    stand.poly(
+        [(px * size, py * size) for px, py in ((-1.5, 0.0), (-0.7, 0.7), (0.0, 1.0), (0.6, 0.75), (1.5, 0.0))], colour
+    )
     for dx, r, lit in bumps:
-        stand.poly([(size * (dx - r * 0.6), 0.0), (size * dx, size * (0.9 - abs(dx) * 0.5)), (size * (dx + r * 0.6), 0.0)], colour, lit)
+        stand.poly(
+            [(size * (dx - r * 0.6), 0.0), (size * dx, size * (0.9 - abs(dx) * 0.5)), (size * (dx + r * 0.6), 0.0)],
+            colour,
+            lit,
+        )
