@@ -1,0 +1,1 @@
+"""The supervised loop on Accelerate: precision, accumulation, averaged weights, selection, exact resume."""

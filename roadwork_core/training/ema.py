@@ -1,0 +1,76 @@
+"""Averaged weights: an exponential moving average, evaluated, selected and exported in place of the last step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from roadwork_core.errors import RoadworkError
+
+
+def warmed_decay(decay: float, step: int) -> float:
+    """min(decay, (1 + t) / (10 + t)) after t optimizer steps, so that the random start is soon forgotten."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+class Ema:
+    """The moving average of a module's trainable parameters and of its BatchNorm statistics, in their own dtype.
+
+    Running mean and variance belong to the weights that produced them, so they are averaged alike; every other
+    buffer (counters, position indices) is the live one. Weights that do not train are the live ones by definition.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._names, self._live = _averaged(module)
+        self._mean = [tensor.detach().clone() for tensor in self._live]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Takes in the weights after optimizer step number `step` (from 1)."""
+        torch._foreach_lerp_(self._mean, self._live, 1.0 - warmed_decay(self.decay, step))
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the module computes with the average; afterwards it has its own weights again, to the bit."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for live, mean in zip(self._live, self._mean, strict=True):
+            kept = live.clone()
+            live.copy_(mean)
+            mean.copy_(kept)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The averages by the name of the parameter or buffer."""
+        return dict(zip(self._names, self._mean, strict=True))
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes back what `tensors` gave. Raises RoadworkError where the names differ."""
+        if sorted(tensors) != sorted(self._names):
+            raise RoadworkError("the averaged weights are of another model")
+        for name, mean in zip(self._names, self._mean, strict=True):
+            mean.copy_(tensors[name])
+
+
+def _averaged(module: nn.Module) -> tuple[list[str], list[Tensor]]:
+    names, live = [], []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            names.append(name)
+            live.append(parameter.detach())
+    for prefix, part in module.named_modules():
+        if isinstance(part, _NormBase) and part.running_mean is not None and part.running_var is not None:
+            for name, tensor in (("running_mean", part.running_mean), ("running_var", part.running_var)):
+                names.append(f"{prefix}.{name}" if prefix else name)
+                live.append(tensor)
+    return names, live

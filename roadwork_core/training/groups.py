@@ -1,0 +1,77 @@
+"""The parts of a model that learn at their own rate, and which of its modules are in training mode."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from roadwork_core.errors import RoadworkError
+from roadwork_core.kinds import ParamGroup, decay_and_rest
+
+if TYPE_CHECKING:
+    import torch
+
+    from roadwork_core.spec.model import LrScale
+
+BACKBONE, ADAPTER, HEAD = "backbone", "adapter", "head"
+#: Marks the second group of a part: biases, norms and other vectors, which do not decay.
+NO_DECAY = "no_decay"
+
+
+def parameter_groups(
+    backbone: nn.Module, head: nn.Module, original: Collection[int], lr_scale: LrScale
+) -> list[ParamGroup]:
+    """Trainable parameters by part, each part in two groups: weights that decay, and the rest.
+
+    `original` holds the `id` of every parameter that the backbone had before it was adapted: other trainable ones
+    of `backbone` are the adapter's. Raises RoadworkError where nothing trains.
+    """
+    own = [(name, parameter) for name, parameter in backbone.named_parameters() if id(parameter) in original]
+    added = [(name, parameter) for name, parameter in backbone.named_parameters() if id(parameter) not in original]
+    groups = [
+        *_part(BACKBONE, own, lr_scale.backbone),
+        *_part(ADAPTER, added, lr_scale.adapter),
+        *_part(HEAD, head.named_parameters(), lr_scale.head),
+    ]
+    if not groups:
+        raise RoadworkError("no weight of the model trains", hint="use another adapter or head")
+    return groups
+
+
+def _part(name: str, parameters: Iterable[tuple[str, nn.Parameter]], scale: float) -> list[ParamGroup]:
+    decay, rest = decay_and_rest(parameters)
+    groups = []
+    if decay:
+        groups.append(ParamGroup(name=name, params=decay, lr_scale=scale, decay=True))
+    if rest:
+        groups.append(ParamGroup(name=f"{name}.{NO_DECAY}", params=rest, lr_scale=scale, decay=False))
+    return groups
+
+
+def learning_rates(optimizer: torch.optim.Optimizer) -> Mapping[str, float]:
+    """Learning rate of each part now, by name (`backbone`, `adapter`, `head`)."""
+    rates: dict[str, float] = {}
+    for index, group in enumerate(optimizer.param_groups):
+        name = str(group.get("name", index)).removesuffix(f".{NO_DECAY}")
+        rates.setdefault(name, float(group["lr"]))
+    return rates
+
+
+def set_training_mode(backbone: nn.Module, head: nn.Module) -> None:
+    """Training mode for what trains; what is frozen stays as it is in use.
+
+    A backbone of which nothing trains keeps its statistics and drops nothing out, and so does a BatchNorm whose own
+    weights are frozen: otherwise its running statistics would drift although the spec says that it does not train.
+    """
+    head.train()
+    if not any(parameter.requires_grad for parameter in backbone.parameters()):
+        backbone.eval()
+        return
+    backbone.train()
+    for part in backbone.modules():
+        weights = list(part.parameters(recurse=False))
+        if isinstance(part, _NormBase) and weights and not any(weight.requires_grad for weight in weights):
+            part.eval()
