@@ -230,7 +230,7 @@ def test_each_stage_of_a_run_sees_its_splits_and_no_others(tmp_path: Path, stage
     context = StageContext(
         stage=stage.name,
         run=run,
-        resolved=SimpleNamespace(),  # type: ignore[arg-type]
+        resolved=SimpleNamespace(),
         plugins=Plugins.of({}),
         console=Console(verbosity=-1),
         folder=tmp_path / "new",
