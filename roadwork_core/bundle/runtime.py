@@ -1,0 +1,80 @@
+"""A bundle brought to life: its model with weights, its test-time augmentation and its policies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from ..kinds import Kind
+from .deciding import Decider, restore_policies
+from .format import WEIGHTS, Bundle
+
+if TYPE_CHECKING:
+    from ..inference import Scorer
+    from ..plugins import Plugins
+
+
+@frozen(kw_only=True)
+class Runtime:
+    """What turns pictures into decisions."""
+
+    bundle: Bundle
+    scorer: Scorer
+    decider: Decider
+
+
+def component_parts(bundle: Bundle) -> list[tuple[Kind, str, Mapping[str, Any]]]:
+    """Every component that the bundle names: its kind, the document that names it, and its `use` and `options`."""
+    model = bundle.model
+    parts: list[tuple[Kind, str, Mapping[str, Any]]] = [
+        (Kind.BACKBONE, "model/model.json", model["backbone"]),
+        (Kind.HEAD, "model/model.json", model["head"]),
+        (Kind.TTA, "model/model.json", model["tta"]),
+    ]
+    return parts + [(Kind.POLICY, f"policies/{name}.json", policy) for name, policy in bundle.policies.items()]
+
+
+def make_decider(bundle: Bundle, plugins: Plugins) -> Decider:
+    """The policies of the bundle; one that cannot be restored is `broken`, which is for the caller to judge."""
+    policies, broken = restore_policies(bundle.policies, plugins)
+    return Decider(
+        policies=policies,
+        active=bundle.active,
+        fallback=bundle.fallback,
+        num_classes=len(bundle.labels),
+        positive=bundle.positive,
+        broken=broken,
+    )
+
+
+def make_scorer(bundle: Bundle, plugins: Plugins, *, device: str = "cpu", batch_size: int = 32) -> Scorer:
+    """The model with its weights and its test-time augmentation on `device`.
+
+    Raises RoadworkError where the installed plugins do not supply its parts or the weights do not fit.
+    """
+    from ..data.preprocessing import Preprocessing
+    from ..inference import Scorer, build_tta
+    from ..model import load_weights, rebuild
+    from ..spec import resolve_component
+
+    model = rebuild(bundle.model, plugins)
+    load_weights(model, bundle.path / WEIGHTS)
+    preprocessing = Preprocessing.from_json(bundle.manifest["preprocessing"])
+    part = bundle.model["tta"]
+    tta = build_tta(
+        resolve_component(Kind.TTA, {"use": part["use"], **part["options"]}, plugins), preprocessing, len(bundle.labels)
+    )
+    return Scorer(model, preprocessing, tta, device=device, batch_size=batch_size)
+
+
+def nonfinite_weights(scorer: Scorer) -> list[str]:
+    """Names of the weights that hold a NaN or an infinity."""
+    import torch
+
+    return [
+        name
+        for name, tensor in scorer.model.state_dict().items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    ]

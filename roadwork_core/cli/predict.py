@@ -1,0 +1,98 @@
+"""`roadwork predict`: decisions on pictures, folders and patterns, streamed in a stable order."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from roadwork_core.bundle import Prediction, Predictor
+    from roadwork_core.console import Console
+
+COLUMNS = ("path", "label", "abstain", "score", "set", "policy", "reason", "error")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundle's folder")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="a picture, a folder (the pictures below it), a quoted pattern, or - for paths on standard input",
+    )
+    chooser = parser.add_mutually_exclusive_group()
+    chooser.add_argument("--mode", choices=("fast", "accurate", "hybrid"), help="who decides, by deployment mode")
+    chooser.add_argument("--policy", metavar="NAME", help="who decides, by the policy's name")
+    parser.add_argument("--must-answer", action="store_true", help="never abstain: the fallback policy answers")
+    parser.add_argument(
+        "--batch-size", type=_positive, default=32, metavar="N", help="pictures at a time (default: 32)"
+    )
+    parser.add_argument("--device", default="auto", metavar="DEVICE", help="cpu, cuda, ... (default: a GPU if any)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object per picture and line")
+    form.add_argument("--csv", action="store_true", help="print a table as CSV")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def handle(options: argparse.Namespace, console: Console) -> int:
+    from roadwork_core.bundle import find_images, load
+    from roadwork_core.errors import ExitCode
+
+    predictor = load(options.bundle, device=options.device, batch_size=options.batch_size)
+    write = _writer(options, predictor, console)
+    failed = total = 0
+    for prediction in predictor.stream(
+        find_images(options.paths, sys.stdin),
+        mode=options.mode,
+        policy=options.policy,
+        must_answer=options.must_answer,
+        batch_size=options.batch_size,
+    ):
+        total += 1
+        failed += prediction.error is not None
+        write(prediction)
+    for cause, count in predictor.fallbacks.items():
+        console.warn(f"the fallback policy answered {count} times: {cause}")
+    if failed:
+        console.warn(f"{failed} of {total} could not be predicted")
+    return ExitCode.FAILED if failed else ExitCode.OK
+
+
+def _writer(options: argparse.Namespace, predictor: Predictor, console: Console) -> Callable[[Prediction], None]:
+    if options.json:
+        return lambda prediction: console.json(prediction.to_json())
+    if options.csv:
+        table = csv.DictWriter(console.stdout, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        return lambda prediction: table.writerow(_cells(prediction))
+    width = max(len("abstain"), *(len(label) for label in predictor.bundle.labels))
+    policy_width = max(len(name) for name in predictor.bundle.policies)
+    verbose = console.verbosity > 0
+
+    def write(prediction: Prediction) -> None:
+        if prediction.error is not None:
+            console.out(f"{'error':<{width}}  {'':>6}  {'':<{policy_width}}  {prediction.path}: {prediction.error}")
+            return
+        label = prediction.label or "abstain"
+        reason = f"  ({prediction.reason})" if verbose or prediction.abstain else ""
+        console.out(
+            f"{label:<{width}}  {prediction.score:6.4f}  {prediction.policy:<{policy_width}}  {prediction.path}{reason}"
+        )
+
+    return write
+
+
+def _cells(prediction: Prediction) -> dict[str, object]:
+    if prediction.error is not None:
+        return {"path": prediction.path, "error": prediction.error}
+    return {**prediction.to_json(), "set": "|".join(prediction.labels), "label": prediction.label or ""}
