@@ -1,0 +1,100 @@
+"""The options of the backbones; torch, torchvision and transformers wait in the modules beside this one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from roadwork_core import component, option
+from roadwork_core.kinds import BackboneContext
+
+if TYPE_CHECKING:
+    from .small_cnn import SmallCnnBackbone
+    from .torchvision_backbone import TorchvisionBackbone
+    from .transformers_backbone import TransformersBackbone
+
+
+@component("backbone", "small_cnn")
+class SmallCnn:
+    """A plain residual network of 3x3 convolutions, trained from scratch: small, fast on a CPU, nothing to download."""
+
+    width: int = option(default=16, minimum=1, maximum=512, help="channels of the first stage; each next has twice")
+    stages: int = option(default=4, minimum=1, maximum=6, help="stages; each halves the resolution")
+    depth: int = option(default=2, minimum=1, maximum=16, help="convolutions per stage")
+    image_size: int = option(default=96, minimum=8, maximum=2048, help="height and width of the input in pixels")
+    norm: Literal["batch", "group"] = option(default="batch", help="batch norm, or group norm of 8 channels or fewer")
+
+    def build(self, ctx: BackboneContext) -> SmallCnnBackbone:
+        from .small_cnn import SmallCnnBackbone
+
+        if ctx.architecture is not None:
+            return SmallCnnBackbone(**ctx.architecture)
+        return SmallCnnBackbone(
+            width=self.width, stages=self.stages, depth=self.depth, image_size=self.image_size, norm=self.norm
+        )
+
+
+@component("backbone", "torchvision")
+class Torchvision:
+    """A classification network of torchvision without its last linear layer."""
+
+    name: str = option(help='torchvision\'s name of the network, such as "resnet18" or "mobilenet_v3_small"')
+    weights: str | None = option(
+        default="default",
+        help='"default" (downloads torchvision\'s best), a .safetensors file with its names, or none with `unset`',
+    )
+    image_size: int | None = option(
+        default=None, minimum=16, maximum=4096, help="height and width of the input in pixels (default: the weights')"
+    )
+
+    def build(self, ctx: BackboneContext) -> TorchvisionBackbone:
+        from .torchvision_backbone import load, rebuild
+
+        if ctx.architecture is not None:
+            return rebuild(ctx.architecture)
+        return load(self.name, self.weights, self.image_size, ctx.report)
+
+
+@component("backbone", "transformers")
+class Transformers:
+    """An image encoder of the Hugging Face hub or of a local folder (config.json and model.safetensors).
+
+    DINOv2 and DINOv3, SigLIP, CLIP, ViT, Swin, ConvNeXt, MobileNet and other families of transformers; code that
+    comes with a checkpoint is never run.
+    """
+
+    model: str = option(help="hub id, or path of a local checkpoint folder")
+    revision: str | None = option(default=None, help="branch, tag or commit of the hub repository")
+    pretrained: bool = option(default=True, help="load the weights; false starts from random ones")
+    image_size: int | None = option(
+        default=None,
+        minimum=16,
+        maximum=4096,
+        help="height and width of the input in pixels (default: the checkpoint's); positions are interpolated",
+    )
+    pooling: Literal["auto", "cls", "mean", "cls_mean", "pooler"] = option(
+        default="auto",
+        help="what makes one vector of the tokens: the class token, the mean of the patches, both, or the model's"
+        " own pooler (auto: cls_mean for DINOv2, else the model's own way)",
+    )
+    attention: Literal["sdpa", "eager"] = option(
+        default="sdpa", help="fused attention where the model has it, or the plain computation"
+    )
+    gradient_checkpointing: bool = option(
+        default=False, help="compute activations again in the backward pass: less memory, about a third more time"
+    )
+
+    def build(self, ctx: BackboneContext) -> TransformersBackbone:
+        from .transformers_backbone import load, rebuild
+
+        if ctx.architecture is not None:
+            return rebuild(ctx.architecture, attention=self.attention, report=ctx.report)
+        return load(
+            self.model,
+            revision=self.revision,
+            pretrained=self.pretrained,
+            image_size=self.image_size,
+            pooling=self.pooling,
+            attention=self.attention,
+            gradient_checkpointing=self.gradient_checkpointing,
+            report=ctx.report,
+        )
