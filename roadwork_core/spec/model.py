@@ -10,6 +10,7 @@ from ..kinds import Kind
 
 SPEC_VERSION = 1
 SPLITS = ("train", "val_select", "val_calib", "test")
+SplitName = Literal["train", "val_select", "val_calib", "test"]
 SelectBy = Literal["mcc", "f1", "balanced_accuracy", "accuracy", "auroc", "average_precision", "nll"]
 
 
@@ -24,7 +25,7 @@ class Splits:
     group_by: str | None = option(
         default=None, help="tag whose values never cross splits (default: the dataset's group)"
     )
-    assign: Mapping[str, tuple[str, ...]] | None = option(
+    assign: Mapping[str, tuple[SplitName, ...]] | None = option(
         default=None,
         help="for data that comes with splits: each of its split names, and the splits to divide it among"
         " (default: train, val_select, val_calib and test are themselves; val and validation are divided"
