@@ -8,7 +8,7 @@ Box = tuple[int, int, int, int]
 
 
 def tile_share(tiles: int, overlap: float) -> float:
-    """The part of the frame's side that a tile takes: n tiles of side s that share s * overlap reach from end to end."""
+    """The part of the frame that a tile takes along one axis, so that the tiles reach from end to end."""
     return 1.0 / (tiles - (tiles - 1) * overlap)
 
 
