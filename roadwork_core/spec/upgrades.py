@@ -47,7 +47,7 @@ def upgrade(
     for step in range(version, current):
         if step not in upgrades:
             _refuse(found, written, f"version {version} is unknown", f"the current version is {current}")
-        return None
+            return None
         document = upgrades[step](document)
     return set_key(document, (VERSION_KEY,), written.with_value(current))
 
