@@ -11,6 +11,7 @@ from .run import add_override_options
 
 if TYPE_CHECKING:
     from roadwork_core.console import Console
+    from roadwork_core.errors import Problem
     from roadwork_core.plugins import Plugins
     from roadwork_core.spec import ResolvedSpec
 
@@ -106,7 +107,8 @@ def _diff(before: Path, after: Path, plugins: Plugins, console: Console) -> int:
     from roadwork_core.spec.compare import differences
     from roadwork_core.spec.scalars import literal
 
-    resolved, problems = [], []
+    resolved: list[ResolvedSpec] = []
+    problems: list[Problem] = []
     for path in (before, after):
         try:
             resolved.append(load_spec(path, plugins))
@@ -120,12 +122,12 @@ def _diff(before: Path, after: Path, plugins: Plugins, console: Console) -> int:
         return 0
     for difference in found:
         old, new = literal(difference.before), literal(difference.after)
-        if difference.change == "changed":
-            console.out(f"~ {difference.key} = {old} -> {new}")
-        else:
-            console.out(
-                f"+ {difference.key} = {new}" if difference.change == "added" else f"- {difference.key} = {old}"
-            )
+        line = {
+            "added": f"+ {difference.key} = {new}",
+            "removed": f"- {difference.key} = {old}",
+            "changed": f"~ {difference.key} = {old} -> {new}",
+        }
+        console.out(line[difference.change])
     if not found:
         console.info(f"{before} and {after} resolve to the same spec")
     return 0
@@ -135,8 +137,8 @@ def _new(path: Path, force: bool, console: Console) -> int:
     from roadwork_core.errors import UsageError
     from roadwork_core.spec.starter import starter
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w" if force else "x", encoding="utf-8", newline="\n") as file:
             file.write(starter(path.stem))
     except FileExistsError:

@@ -14,6 +14,8 @@ class Findings:
         #: False once a part of the document is missing (a base that cannot be read): then what is absent may
         #: stand there, and only what is present can be judged.
         self.whole = True
+        #: The files that were read as bases.
+        self.bases: set[str] = set()
 
     def add(
         self, message: str, *, key: str | None = None, origin: Origin | None = None, hint: str | None = None

@@ -86,6 +86,7 @@ def _base(entry: Node, place: Path, chain: Sequence[Path], env: Mapping[str, str
         circle = " -> ".join(map(str, [*chain[seen.index(path.resolve()) :], path]))
         found.add(f"files extend each other in a circle: {circle}", key="extends", origin=entry.origin)
         return None
+    found.bases.add(str(path))
     return _load(path, chain, env, found)
 
 

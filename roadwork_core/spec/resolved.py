@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def load_spec(
         cross_check(spec, checker.origins, found)
     if not found.problems:
         _ask_plugins(spec, plugins, checker, found)
-    found.problems = [_from_base(problem, shown) for problem in found.problems]
+    found.problems = [_placed(problem, shown, found.bases) for problem in found.problems]
     found.raise_if_any(shown)
     return ResolvedSpec(
         spec=spec,
@@ -146,10 +146,13 @@ def _ask_plugins(spec: Spec, plugins: Plugins, checker: Checker, found: Findings
         found.add(problem.message, key=problem.key, origin=origin, hint=problem.hint)
 
 
-def _from_base(problem: Problem, shown: str) -> Problem:
-    """A problem of a file that the spec extends says so."""
+def _placed(problem: Problem, shown: str, bases: Set[str]) -> Problem:
+    """A problem in a default or in a file that the spec extends says so."""
     origin = problem.origin
-    if origin is None or origin.line is None or origin.source == shown or not origin.source.endswith(".toml"):
+    if origin == DEFAULT:
+        note, origin = "this is a default", Origin(shown, 1)
+    elif origin is not None and origin.source in bases:
+        note = f"in a base of {shown}"
+    else:
         return problem
-    note = f"in a base of {shown}"
-    return attrs.evolve(problem, hint=f"{problem.hint}; {note}" if problem.hint else note)
+    return attrs.evolve(problem, origin=origin, hint=f"{problem.hint}; {note}" if problem.hint else note)
