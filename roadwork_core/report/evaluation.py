@@ -1,0 +1,215 @@
+"""How good decisions are on a split: every figure with its interval, and for abstaining policies an exact audit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+from ..decisions import ABSTAIN, Decisions
+from ..metrics import (
+    COUNT_METRICS,
+    Counts,
+    Estimate,
+    auroc,
+    average_precision,
+    bootstrap,
+    bootstrap_counts,
+    brier,
+    clopper_pearson,
+    coverage_by_class,
+    ece_with_null,
+    group_counts,
+    mean_set_size,
+    set_coverage,
+)
+
+Floats = NDArray[np.float64]
+
+#: Metrics of decisions in the order in which they are shown.
+DECISION_METRICS = ("mcc", "accuracy", "f1", "balanced_accuracy", "precision", "recall", "specificity")
+#: Metrics of P(positive) in the order in which they are shown.
+SCORE_METRICS = ("auroc", "average_precision", "nll", "brier", "ece")
+ECE_BINS = 15
+NOTHING: Mapping[str, Any] = {"value": None, "low": None, "high": None}
+
+
+@frozen(kw_only=True)
+class Judge:
+    """A labelled split: `labels` int64 (n,), `groups` (n,) or None, and how intervals are made."""
+
+    labels: NDArray[np.int64]
+    groups: NDArray[Any] | None
+    classes: Sequence[str]
+    positive: int
+    resamples: int = 2000
+    level: float = 0.95
+    seed: int = 0
+
+    @property
+    def n(self) -> int:
+        return len(self.labels)
+
+    @property
+    def group_names(self) -> NDArray[Any]:
+        return np.arange(self.n) if self.groups is None else np.asarray(self.groups)
+
+    def score_metrics(self, scores: Floats) -> dict[str, dict[str, Any]]:
+        """auroc, average_precision, nll, brier and ece of P(positive), float64 (n,)."""
+        y = self.labels == self.positive
+        if not self.n:
+            return {name: dict(NOTHING) for name in SCORE_METRICS}
+        losses = -np.log(np.clip(np.where(y, scores, 1.0 - scores), 1e-300, None))
+        edges = np.linspace(0.0, 1.0, ECE_BINS + 1)[1:-1]
+        bins = np.searchsorted(edges, scores, side="left")
+
+        def calibration_error(weights: Floats) -> float:
+            gaps = np.bincount(bins, weights * (scores - y), minlength=ECE_BINS)
+            return float(np.abs(gaps).sum() / weights.sum())
+
+        statistics: dict[str, Callable[[Floats], float]] = {
+            "auroc": lambda weights: auroc(scores, y, weights),
+            "average_precision": lambda weights: average_precision(scores, y, weights),
+            "nll": lambda weights: float(np.average(losses, weights=weights)),
+            "brier": lambda weights: brier(scores, y, weights),
+            "ece": calibration_error,
+        }
+        found = {name: self._bootstrapped(statistic) for name, statistic in statistics.items()}
+        null = ece_with_null(scores, y, bins=ECE_BINS, seed=self.seed)
+        found["ece"] |= {
+            "null_mean": null.null_mean,
+            "null_95": null.null_95,
+            "bins": ECE_BINS,
+            "view": "positive class",
+        }
+        return found
+
+    def policy(self, decisions: Decisions, must_answer: Decisions | None = None) -> dict[str, Any]:
+        """All that is measured of one policy's decisions on the split; see docs/reference.
+
+        `metrics` are over the samples that were answered, `coverage` says how many those are. `must_answer` are the
+        decisions of the same policy where it may not abstain.
+        """
+        answered = ~decisions.abstain
+        result: dict[str, Any] = {
+            "metrics": self.decision_metrics(decisions.labels, answered),
+            "metrics_of": "all samples" if answered.all() else "answered samples",
+            "abstains": bool(not answered.all()),
+            "n": self.n,
+            "answered": int(answered.sum()),
+            "coverage": self._share(answered, np.ones(self.n, dtype=np.bool_)),
+            "abstention": self._share(~answered, np.ones(self.n, dtype=np.bool_)),
+            "selective_risk": self._share(decisions.labels != self.labels, answered),
+            "scores": self.score_metrics(decisions.scores),
+            "confusion": self.confusion(decisions.labels),
+            "per_class": self._per_class(decisions),
+            "sets": self._sets(decisions),
+        }
+        if not answered.all():
+            result["audit"] = self._audit(decisions)
+            if must_answer is not None:
+                everyone = np.ones(self.n, dtype=np.bool_)
+                result["must_answer"] = self.decision_metrics(must_answer.labels, everyone)
+        return result
+
+    def decision_metrics(self, decided: NDArray[np.int64], mask: NDArray[np.bool_]) -> dict[str, dict[str, Any]]:
+        """mcc, f1, ... of the labels (n,) where `mask` (n,); the positive class against the rest, but for accuracy,
+        which counts every class."""
+        if not mask.any():
+            return {name: dict(NOTHING) for name in DECISION_METRICS}
+        groups = self.group_names[mask]
+        table = group_counts(self.labels[mask] == self.positive, decided[mask] == self.positive, groups)
+        found = {name: self._of_counts(table, COUNT_METRICS[name]) for name in DECISION_METRICS}
+        if len(self.classes) > 2:
+            found["accuracy"] = self._share(decided == self.labels, mask)
+        return found
+
+    def confusion(self, decided: NDArray[np.int64]) -> dict[str, Any]:
+        """Counts, rows the true class, columns the decided one and last the abstentions."""
+        size = len(self.classes)
+        columns = np.where(decided == ABSTAIN, size, decided)
+        matrix = np.zeros((size, size + 1), dtype=np.int64)
+        np.add.at(matrix, (self.labels, columns), 1)
+        return {
+            "classes": list(self.classes),
+            "matrix": matrix[:, :size].tolist(),
+            "abstained": matrix[:, size].tolist(),
+        }
+
+    def _per_class(self, decisions: Decisions) -> dict[str, Any]:
+        covered = coverage_by_class(decisions.sets, self.labels) if self.n else np.full(len(self.classes), math.nan)
+        found = {}
+        for index, name in enumerate(self.classes):
+            mine = self.labels == index
+            answered = mine & ~decisions.abstain
+            found[name] = {
+                "n": int(mine.sum()),
+                "answered": int(answered.sum()),
+                "wrong": int((answered & (decisions.labels != index)).sum()),
+                "recall_of_answered": self._share(decisions.labels == index, answered),
+                "coverage": self._share(~decisions.abstain, mine),
+                "set_coverage": float(covered[index]) if math.isfinite(covered[index]) else None,
+            }
+        return found
+
+    def _sets(self, decisions: Decisions) -> dict[str, Any]:
+        if not self.n:
+            return {"coverage": None, "mean_size": None}
+        return {
+            "coverage": set_coverage(decisions.sets, self.labels),
+            "mean_size": mean_set_size(decisions.sets),
+        }
+
+    def _audit(self, decisions: Decisions) -> dict[str, Any]:
+        """Exact bounds (Clopper and Pearson) on what the composite decision did."""
+        answered = ~decisions.abstain
+        wrong = answered & (decisions.labels != self.labels)
+        inside = np.take_along_axis(decisions.sets, self.labels[:, None], axis=1)[:, 0]
+        return {
+            "method": "clopper_pearson",
+            "level": self.level,
+            "groups": len(np.unique(self.group_names)),
+            "note": "exact where samples are independent; samples of one group are not quite",
+            "answered": self._exact(int(answered.sum()), self.n),
+            "error_of_answers": self._exact(int(wrong.sum()), int(answered.sum())),
+            "error_of_answers_by_class": {
+                name: self._exact(int((wrong & mine).sum()), int((answered & mine).sum()))
+                for index, name in enumerate(self.classes)
+                for mine in [self.labels == index]
+            },
+            "set_coverage": self._exact(int(inside.sum()), self.n),
+        }
+
+    def _exact(self, successes: int, n: int) -> dict[str, Any]:
+        return {**_plain(clopper_pearson(successes, n, self.level)), "successes": successes}
+
+    def _share(self, hit: NDArray[np.bool_], among: NDArray[np.bool_]) -> dict[str, Any]:
+        """The share of `hit` (n,) among `among` (n,), by group bootstrap."""
+        if not among.any():
+            return dict(NOTHING)
+        table = group_counts(hit[among], np.ones(int(among.sum()), dtype=np.bool_), self.group_names[among])
+        return self._of_counts(table, COUNT_METRICS["precision"])
+
+    def _of_counts(self, table: Floats, metric: Callable[[Counts], Floats]) -> dict[str, Any]:
+        return _plain(bootstrap_counts(table, metric, level=self.level, resamples=self.resamples, seed=self.seed))
+
+    def _bootstrapped(self, statistic: Callable[[Floats], float]) -> dict[str, Any]:
+        estimate = bootstrap(statistic, self.group_names, level=self.level, resamples=self.resamples, seed=self.seed)
+        return _plain(estimate)
+
+
+def _plain(estimate: Estimate) -> dict[str, Any]:
+    return dict(estimate.to_json())
+
+
+def headline(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that a run prints: the active policy's decisions and scores, and how much it answered."""
+    chosen = {name: policy["metrics"][name] for name in DECISION_METRICS}
+    chosen |= {name: policy["scores"][name] for name in SCORE_METRICS}
+    if policy["abstains"]:
+        chosen |= {"coverage": policy["coverage"], "selective_risk": policy["selective_risk"]}
+    return chosen
