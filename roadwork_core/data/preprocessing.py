@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Fit = Literal["crop", "stretch"]
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
+#: Pictures this many times longer than the input's shape are cropped before they are resized.
+_LONG = 8
 
 
 @frozen(kw_only=True)
@@ -38,7 +40,10 @@ class Preprocessing:
             object.__setattr__(self, "min_side", max(self.size))
 
     def to_input(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Picture, uint8 (3, H, W), to uint8 (3, h, w) at `size` (the model's own by default), antialiased."""
+        """Picture, uint8 (3, H, W), to uint8 (3, h, w) at `size` (the model's own by default), antialiased.
+
+        A picture that has the size already is returned as it is.
+        """
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.v2 import functional
 
@@ -47,6 +52,16 @@ class Preprocessing:
         mode = InterpolationMode(self.interpolation)
         if self.fit == "stretch":
             return functional.resize(image, [height, width], interpolation=mode, antialias=True)
+        if max(old_height * width, old_width * height) > _LONG * min(old_height * width, old_width * height):
+            # Resizing first would make a long strip, of which nearly all is cut away.
+            image = functional.center_crop(
+                image,
+                [
+                    max(1, min(old_height, round(old_width * height / width))),
+                    max(1, min(old_width, round(old_height * width / height))),
+                ],
+            )
+            old_height, old_width = image.shape[-2:]
         scale = max(height / old_height, width / old_width)
         covering = [max(height, round(old_height * scale)), max(width, round(old_width * scale))]
         resized = functional.resize(image, covering, interpolation=mode, antialias=True)

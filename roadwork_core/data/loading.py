@@ -1,0 +1,211 @@
+"""Pictures for training and scoring: the same whatever the number of worker processes, and after a restart."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..errors import DataError
+from .decode import BadImageError, decode
+from .order import batches, epoch_order, sample_seed
+from .preprocessing import Preprocessing
+from .sample import Row
+from .table import SplitReader, read_rows
+
+__all__ = [
+    "BatchSchedule",
+    "ImageDataset",
+    "RawImages",
+    "SplitReader",
+    "batches",
+    "collate",
+    "collate_raw",
+    "epoch_order",
+    "load_raw",
+    "make_loader",
+    "read_rows",
+    "worker_count",
+]
+
+#: An epoch and a position in the rows: what a worker needs to know to make one augmented picture.
+Key = tuple[int, int]
+Augmentation = Callable[[Tensor], Tensor]
+MAX_PIXELS = 100_000_000
+
+
+def load_raw(row: Row, *, min_side: int, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """The decoded picture of a row, uint8 (3, H, W), strided like the decoder's (H, W, 3).
+
+    Raises DataError for a file that can no longer be read, though `prepare` could.
+    """
+    try:
+        pixels = decode(Path(row.path), min_side=min_side, max_pixels=max_pixels)
+    except BadImageError as error:
+        raise DataError(
+            f"{error.message}, though it could be read when the data were prepared",
+            path=row.path,
+            hint="run again: changed files are prepared anew",
+        ) from None
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+class ImageDataset(Dataset[tuple[Tensor, int]]):
+    """Inputs of a model with their class index: uint8 (3, h, w), int.
+
+    A picture is decoded at the smallest sufficient scale, augmented, and brought to the input's size. An augmentation
+    draws from torch's global CPU generator, which is seeded by (seed, epoch, row.index) for each picture and put back
+    after; so a picture depends on nothing else. Without augmentations (None) the epoch does not matter.
+
+    An item is asked for by its position (in the epoch that `set_epoch` set, 0 at first) or by (epoch, position), which
+    also reaches worker processes that live longer than an epoch.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        preprocessing: Preprocessing,
+        augmentations: Sequence[Augmentation] | None = None,
+        *,
+        seed: int = 0,
+        min_side: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self.rows = rows
+        self.preprocessing = preprocessing
+        self.augmentations = tuple(augmentations or ())
+        self.seed = seed
+        self.epoch = 0
+        self.min_side = preprocessing.min_side if min_side is None else min_side
+        self.max_pixels = max_pixels
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch of items that are asked for by position alone; unknown to workers that already run."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: int | Key) -> tuple[Tensor, int]:
+        epoch, position = key if isinstance(key, tuple) else (self.epoch, key)
+        row = self.rows[position]
+        image = load_raw(row, min_side=self.min_side, max_pixels=self.max_pixels)
+        if self.augmentations:
+            image = self._augment(image, sample_seed(self.seed, epoch, row.index))
+        if image.shape[-2:] != self.preprocessing.size:
+            image = self.preprocessing.to_input(image)
+        return image.contiguous(), row.target
+
+    def _augment(self, image: Tensor, seed: int) -> Tensor:
+        # torch.manual_seed would also wake up CUDA, which a forked worker must not touch.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            for augmentation in self.augmentations:
+                image = augmentation(image)
+        return image
+
+
+class RawImages(Dataset[tuple[Tensor, int]]):
+    """Decoded pictures as they are, uint8 (3, H, W) of any size, with their class index: what a Scorer takes."""
+
+    def __init__(self, rows: Sequence[Row], *, min_side: int, max_pixels: int = MAX_PIXELS) -> None:
+        self.rows = rows
+        self.min_side = min_side
+        self.max_pixels = max_pixels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: int | Key) -> tuple[Tensor, int]:
+        row = self.rows[key[1] if isinstance(key, tuple) else key]
+        image = load_raw(row, min_side=self.min_side, max_pixels=self.max_pixels)
+        return image.contiguous(), row.target
+
+
+class BatchSchedule(Sampler[list[Key]]):
+    """The batches that the next iteration of a loader gives, set before each epoch."""
+
+    def __init__(self) -> None:
+        self._epoch = 0
+        self._batches: Sequence[Sequence[int]] = ()
+
+    def set(self, epoch: int, batches: Sequence[Sequence[int]]) -> None:
+        """The next iteration gives these batches of positions, augmented as `epoch` says."""
+        self._epoch = epoch
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch = self._epoch
+        return iter([[(epoch, position) for position in batch] for batch in self._batches])
+
+
+def collate(items: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    """Pictures of one size to uint8 (N, 3, h, w) and int64 (N,)."""
+    return torch.stack([image for image, _ in items]), torch.tensor([target for _, target in items])
+
+
+def collate_raw(items: Sequence[tuple[Tensor, int]]) -> tuple[list[Tensor], Tensor]:
+    """Pictures of any size to a list of uint8 (3, H, W) and int64 (N,)."""
+    return [image for image, _ in items], torch.tensor([target for _, target in items])
+
+
+def worker_count(workers: int | None) -> int:
+    """Loader processes for `data.workers`: one per core that this process may use, at most 8, unless it is given."""
+    return workers if workers is not None else min(8, _cores())
+
+
+def make_loader(
+    dataset: ImageDataset | RawImages,
+    schedule: BatchSchedule | Sequence[Sequence[int]],
+    *,
+    workers: int,
+    pin_memory: bool = False,
+) -> DataLoader[Any]:
+    """A loader of the batches in `schedule`, in their order, with worker processes that live as long as it does.
+
+    Give a BatchSchedule to iterate more than once over different batches. Nothing is drawn from torch's global
+    generator, and what a batch holds does not depend on `workers`.
+    """
+    if not isinstance(schedule, BatchSchedule):
+        fixed = schedule
+        schedule = BatchSchedule()
+        schedule.set(0, fixed)
+    return DataLoader(
+        dataset,
+        batch_sampler=schedule,
+        num_workers=workers,
+        collate_fn=collate if isinstance(dataset, ImageDataset) else collate_raw,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        multiprocessing_context=_start_method() if workers else None,
+        generator=torch.Generator().manual_seed(0),
+        worker_init_fn=_init_worker if workers else None,
+    )
+
+
+def _start_method() -> str:
+    # A forked worker starts at once and only decodes and augments on the CPU; where fork is not safe (macOS) or not
+    # there (Windows), a fresh interpreter.
+    return "fork" if os.name == "posix" and "linux" in os.uname().sysname.lower() else "spawn"
+
+
+def _init_worker(_: int) -> None:
+    import signal
+
+    # The parent ends its workers itself; an interrupt from the keyboard is for the parent alone.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def _cores() -> int:
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else multiprocessing.cpu_count()
