@@ -25,7 +25,7 @@ class Scene:
 
 
 def compose(frame: Frame) -> Scene:
-    """The scene of the frame's sequence; only `zone.works` and the number of distractors depend on the label."""
+    """The scene of the frame's sequence; the label decides on works or decoys, and how loud the rest is."""
     street = street_of(frame)
     weather = frame.tags["weather"]
     season = frame.stream("season")
@@ -34,20 +34,23 @@ def compose(frame: Frame) -> Scene:
     if street.environment == "highway":
         backdrop += buildings.guard_rails(street)
     rng = frame.stream("traffic")
-    loud = 0.28 if frame.label else 0.42
+    loud = 0.3 if frame.label else 0.4
     ordinary = [*_moving(street, rng, loud), *_parked(street, rng, loud), *_lamps(street, rng)]
     ordinary += _distractors(street, frame.stream("distractors"), frame.label)
     patches = furniture.street_patches(street, frame.stream("patches"), weather == "rain", autumn)
+    works = zone.works(street, frame.stream("works"))
+    # A plain street is cleared around the same area, so that emptiness says nothing, and decoys take its place.
+    ordinary = [prop for prop in ordinary if not _in_the_way(prop, works, street)]
     if frame.label:
-        works = zone.works(street, frame.stream("works"))
-        ordinary = [prop for prop in ordinary if not _in_the_way(prop, works, street)]
-        return Scene(
-            street=street,
-            backdrop=tuple(backdrop),
-            props=(*ordinary, *works.props),
-            patches=(*patches, *works.patches),
-        )
-    return Scene(street=street, backdrop=tuple(backdrop), props=tuple(ordinary), patches=tuple(patches))
+        props, flat = works.props, works.patches
+    else:
+        props, flat = tuple(_decoys(street, works, frame.stream("decoys"))), ()
+    return Scene(
+        street=street,
+        backdrop=tuple(backdrop),
+        props=(*ordinary, *props),
+        patches=(*patches, *flat),
+    )
 
 
 def far_to_near(props: tuple[Prop, ...], done: float) -> list[Prop]:
@@ -133,8 +136,8 @@ def _lamps(street: Street, rng: random.Random) -> list[Prop]:
 def _distractors(street: Street, rng: random.Random, label: bool) -> list[Prop]:
     """Ordinary roadside things; without roadworks more of them have loud colours, and some stand in rows."""
     props: list[Prop] = []
-    count = rng.randint(2, 5) if label else rng.randint(4, 9)
-    loud = 0.45 if label else 0.72
+    count = rng.randint(2, 5) if label else rng.randint(3, 8)
+    loud = 0.5 if label else 0.7
     for _ in range(count):
         kind, paint = _one(street, rng, loud)
         x, z = _roadside(street, rng)
@@ -147,6 +150,31 @@ def _distractors(street: Street, rng: random.Random, label: bool) -> list[Prop]:
     if street.crossing is not None and rng.random() < 0.5:
         x = rng.uniform(street.left, street.right)
         props.append(Prop("pedestrian", x, street.crossing + 1.5, traffic.pedestrian(rng, 0.4)))
+    return props
+
+
+def _decoys(street: Street, works: zone.Works, rng: random.Random) -> list[Prop]:
+    """Loud or striped ordinary things where roadworks would have been: stopped vehicles, people, furniture."""
+    props: list[Prop] = []
+    x0, x1, start, _ = works.area
+    middle, z = (x0 + x1) / 2.0, start + 1.0
+    on_road = street.left < middle < street.right
+    for _ in range(rng.randint(1, 3)):
+        x = middle + rng.uniform(-0.5, 0.5)
+        if on_road and rng.random() < 0.6:
+            kind, paint = traffic.vehicle(rng, street.heading(0 if middle < 0.0 else street.lanes - 1), 0.8)
+            props.append(Prop(kind, x, z + rng.uniform(0.5, 3.0), paint, half=1.3))
+            z += rng.uniform(7.0, 11.0)
+        elif on_road:
+            x = rng.choice((x0, x1))
+            props.append(Prop("cyclist", x, z + rng.uniform(0.0, 3.0), traffic.cyclist(rng, 0.9), street.travel * 0.4))
+        elif rng.random() < 0.35:
+            person = traffic.pedestrian(rng, 0.7)
+            props.append(Prop("pedestrian", x, z + rng.uniform(0.0, 3.0), person, rng.uniform(-1.0, 1.0)))
+        else:
+            kind, paint = _one(street, rng, 0.9)
+            props.append(Prop(kind, x, z + rng.uniform(0.0, 2.0), paint, half=0.9))
+            z += rng.uniform(1.5, 4.0)
     return props
 
 
