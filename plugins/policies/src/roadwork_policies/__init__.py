@@ -1,1 +1,14 @@
-"""Decision policies and calibrators for roadwork."""
+"""Decision policies and the calibrators that they use."""
+
+from roadwork_core import hookimpl
+
+from .calibrator_components import Identity, Platt, Temperature
+from .policy_components import Hybrid, Scrc, Threshold
+
+__all__ = ["Hybrid", "Identity", "Platt", "Scrc", "Temperature", "Threshold"]
+
+
+@hookimpl
+def roadwork_components() -> list[type]:
+    """The calibrators and policies of this package."""
+    return [Identity, Temperature, Platt, Threshold, Scrc, Hybrid]

@@ -1,0 +1,258 @@
+"""The threshold policy: one cut on the margin, how it was chosen, and what it is worth outside its sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from attrs import field, frozen
+from numpy.typing import NDArray
+
+from roadwork_core.decisions import ABSTAIN, Decisions
+from roadwork_core.errors import DataError
+from roadwork_core.kinds import CalibratorContext, PolicyContext, PolicyRestoreContext
+from roadwork_core.metrics.inputs import Booleans, Floats, Integers, InvalidScores, class_labels, group_codes
+from roadwork_core.metrics.intervals import bootstrap_counts, group_counts, percentile_interval, resampled_weights
+from roadwork_core.metrics.logits import as_logits, margin, sigmoid
+from roadwork_core.metrics.sweep import (
+    TIE_RULE,
+    Objective,
+    SweepResult,
+    best_cut,
+    class_weights,
+    require_both_classes,
+)
+
+from .folds import stratified_folds, training_parts
+
+if TYPE_CHECKING:
+    from .policy_components import Threshold
+
+METHODS = ("plug_in", "empirical", "bootstrap")
+
+
+def labels_at(logits: Floats, threshold: float, positive: int) -> Integers:
+    """Labels (n,): positive iff margin >= threshold, otherwise the likeliest of the other classes."""
+    others = logits.copy()
+    others[:, positive] = -np.inf
+    return np.where(margin(logits, positive) >= threshold, positive, others.argmax(axis=1))
+
+
+@frozen(eq=False)
+class ThresholdPolicy:
+    """Positive iff margin >= `threshold`; abstains where |margin - threshold| < `abstain_band`."""
+
+    threshold: float
+    abstain_band: float
+    positive: int
+    classes: int
+    record: Mapping[str, Any]
+    sweep: SweepResult | None = field(default=None, repr=False)
+
+    def decide(self, logits: NDArray[np.float64]) -> Decisions:
+        """Logits (n, C) to n decisions; scores are P(positive) of the raw logits. Raises DataError if not finite."""
+        z = checked_logits(logits, self.classes)
+        m = margin(z, self.positive)
+        labels = labels_at(z, self.threshold, self.positive)
+        unsure = np.abs(m - self.threshold) < self.abstain_band
+        sets = labels[:, None] == np.arange(self.classes)
+        if unsure.any():
+            sets[unsure, self.positive] = True
+            sets[unsure, labels_at(z[unsure], np.inf, self.positive)] = True
+        scores, cut = sigmoid(m), float(sigmoid(self.threshold))
+        signs = np.where(m >= self.threshold, ">=", "<")
+        reasons = [
+            f"score {score:.4f} within the abstain band of {cut:.4f}" if band else f"score {score:.4f} {sign} {cut:.4f}"
+            for score, sign, band in zip(scores.tolist(), signs.tolist(), unsure.tolist(), strict=True)
+        ]
+        return Decisions(labels=np.where(unsure, ABSTAIN, labels), scores=scores, sets=sets, reasons=reasons)
+
+    def state(self) -> Mapping[str, Any]:
+        """Cut, band and the record of the fit."""
+        return {"threshold": self.threshold, "abstain_band": self.abstain_band, "record": dict(self.record)}
+
+    def summary(self) -> Mapping[str, Any]:
+        """The cut, the metric in the sample (marked so), and the cross-fitted estimate with its interval."""
+        cut = {"threshold": self.threshold, "threshold_probability": float(sigmoid(self.threshold))}
+        return cut | {"abstain_band": self.abstain_band} | dict(self.record)
+
+    def guarantee(self) -> None:
+        """A cut promises nothing of single decisions."""
+        return
+
+    def curve(self) -> dict[str, Floats] | None:
+        """The metric on val_calib along the cuts, for threshold_sweep.csv; None for a policy read from a file."""
+        if self.sweep is None or self.sweep.curve is None:
+            return None
+        rows = self.sweep.curve.rows()
+        return {name: np.asarray([row[name] for row in rows]) for name in rows[0]}
+
+
+def checked_logits(logits: NDArray[np.float64], classes: int) -> Floats:
+    """Finite logits (n, classes); raises DataError for another number of columns."""
+    z = as_logits(logits)
+    if z.shape[1] != classes:
+        raise InvalidScores(f"the policy decides between {classes} classes, the logits have {z.shape[1]} columns")
+    return z
+
+
+@frozen(eq=False)
+class _Samples:
+    """Margins, descending so that sorting them again is cheap, with labels and group codes, all (n,)."""
+
+    margins: Floats
+    positive: Booleans
+    codes: Integers
+
+    @classmethod
+    def sorted(cls, margins: Floats, positive: Booleans, codes: Integers) -> _Samples:
+        order = np.argsort(-margins, kind="stable")
+        return cls(margins[order], positive[order], codes[order])
+
+    def part(self, mask: Booleans) -> _Samples:
+        return _Samples(self.margins[mask], self.positive[mask], np.unique(self.codes[mask], return_inverse=True)[1])
+
+
+def objective_of(options: Threshold) -> Objective:
+    """What the options ask the cut to be best for."""
+    return Objective(
+        metric=options.metric,
+        fp_cost=options.fp_cost,
+        fn_cost=options.fn_cost,
+        min_precision=options.min_precision,
+        min_recall=options.min_recall,
+    )
+
+
+def _hard(samples: _Samples, options: Threshold, counts: Floats | None, n_thresholds: int = 0) -> SweepResult:
+    """The cut that is exactly best on the samples, each counted `counts` times."""
+    w1, w0 = class_weights(samples.positive, options.target_prior)
+    w = np.ones(samples.margins.size) if counts is None else counts
+    positive, negative = w * samples.positive * w1, w * ~samples.positive * w0
+    return best_cut(samples.margins, positive, negative, objective_of(options), n_thresholds)
+
+
+def _plug_in(samples: _Samples, options: Threshold) -> float:
+    """The cut that maximises the metric of the counts that the calibrated probabilities let expect."""
+    half = samples.margins / 2.0
+    logits = np.stack([-half, half], axis=1)
+    calibrator = options.calibrator.build(CalibratorContext(logits=logits, labels=samples.positive.astype(np.int64)))
+    p = sigmoid(margin(calibrator.transform(logits)))
+    w1, w0 = class_weights(samples.positive, options.target_prior)
+    return best_cut(samples.margins, p * w1, (1.0 - p) * w0, objective_of(options)).threshold
+
+
+def _bootstrap(samples: _Samples, options: Threshold, seed: int) -> float:
+    """The median of the best cuts of resamples by group."""
+    rng = np.random.default_rng([seed, 2])
+    cuts = []
+    for counts in resampled_weights(samples.codes, options.bootstrap, rng):
+        drawn = counts > 0
+        if 0 < samples.positive[drawn].sum() < drawn.sum():
+            try:
+                cuts.append(_hard(samples, options, counts).threshold)
+            except InvalidScores:
+                continue
+    if not cuts:
+        raise DataError("no resample holds both classes", hint="give more groups, or choose another method")
+    return float(np.median(cuts))
+
+
+def choose(samples: _Samples, options: Threshold, method: str, seed: int) -> float:
+    """The cut by `method`."""
+    if method == "plug_in":
+        return _plug_in(samples, options)
+    if method == "bootstrap":
+        return _bootstrap(samples, options, seed)
+    return _hard(samples, options, None).threshold
+
+
+def cross_fitted(samples: _Samples, options: Threshold, method: str, seed: int) -> dict[str, Any] | None:
+    """The metric of decisions on samples that the cut was not chosen on, with its interval by group.
+
+    None where the folds leave no training part with both classes, or where no cut meets the constraint in one.
+    """
+    folds = min(options.folds, int(samples.codes.max()) + 1)
+    if folds < 2:
+        return None
+    fold = stratified_folds(samples.positive, samples.codes, folds, seed)
+    decided = np.zeros(samples.margins.size, dtype=np.bool_)
+    seen = np.zeros(samples.margins.size, dtype=np.bool_)
+    for training, held_out in training_parts(fold, samples.positive):
+        try:
+            cut = choose(samples.part(training), options, method, seed)
+        except DataError:
+            return None
+        decided[held_out] = samples.margins[held_out] >= cut
+        seen |= held_out
+    if not seen.all():
+        return None
+    w1, w0 = class_weights(samples.positive, options.target_prior)
+    weights = np.where(samples.positive, w1, w0)
+    table = group_counts(samples.positive, decided, samples.codes, weights)
+    estimate = bootstrap_counts(table, objective_of(options).value, seed=seed)
+    return {"metric": options.metric, "folds": folds} | estimate.to_json()
+
+
+def threshold_interval(samples: _Samples, options: Threshold, seed: int, level: float = 0.95) -> dict[str, Any]:
+    """The interval of t itself when whole groups of val_calib are resampled."""
+    cuts = []
+    method = "empirical" if options.method == "bootstrap" else options.method
+    for counts in resampled_weights(samples.codes, options.bootstrap, np.random.default_rng([seed, 1])):
+        index = np.repeat(np.arange(counts.size), counts.astype(np.int64))
+        drawn = _Samples(samples.margins[index], samples.positive[index], samples.codes[index])
+        if 0 < drawn.positive.sum() < drawn.positive.size:
+            try:
+                cuts.append(choose(drawn, options, method, seed))
+            except DataError:
+                continue
+    low, high = percentile_interval(np.asarray(cuts), level) if cuts else (np.nan, np.nan)
+    finite = bool(np.isfinite(low) and np.isfinite(high))
+    return {"low": low if finite else None, "high": high if finite else None, "level": level, "resamples": len(cuts)}
+
+
+def fit(options: Threshold, ctx: PolicyContext) -> ThresholdPolicy:
+    """Chooses the cut on val_calib and estimates what it is worth. Deterministic in `ctx.seed`."""
+    logits = as_logits(ctx.logits)
+    n, classes = logits.shape
+    if n == 0:
+        raise DataError("a threshold cannot be chosen without samples", hint="give val_calib some")
+    labels = class_labels(ctx.labels, n, classes)
+    samples = _Samples.sorted(margin(logits, ctx.positive), labels == ctx.positive, group_codes(ctx.groups, n))
+    require_both_classes(samples.positive)
+    sweep = _hard(samples, options, None, options.n_thresholds)
+    t = choose(samples, options, options.method, ctx.seed)
+    w1, w0 = class_weights(samples.positive, options.target_prior)
+    in_sample = group_counts(
+        samples.positive, samples.margins >= t, np.zeros(n, dtype=np.int64), np.where(samples.positive, w1, w0)
+    )
+    value = bootstrap_counts(in_sample, objective_of(options).value).value
+    by_method = {method: cross_fitted(samples, options, method, ctx.seed) for method in METHODS}
+    record = {
+        "metric": options.metric,
+        "method": options.method,
+        "target_prior": options.target_prior,
+        "tie_rule": TIE_RULE,
+        "threshold_interval": threshold_interval(samples, options, ctx.seed),
+        "in_sample": {
+            "value": value,
+            "best": sweep.value,
+            "best_threshold": sweep.threshold,
+            "note": "on the samples that the cut was chosen on: optimistic, not a result",
+        },
+        "cross_fitted": by_method[options.method],
+        "cross_fitted_by_method": by_method,
+        "n": n,
+        "positives": int(samples.positive.sum()),
+        "groups": int(samples.codes.max()) + 1,
+    }
+    return ThresholdPolicy(t, options.abstain_band, ctx.positive, classes, record, sweep)
+
+
+def restore(state: Mapping[str, Any], ctx: PolicyRestoreContext) -> ThresholdPolicy:
+    """From `ThresholdPolicy.state()`. Raises DataError for a cut that is no finite number."""
+    threshold, band = float(state["threshold"]), float(state["abstain_band"])
+    if not (np.isfinite(threshold) and np.isfinite(band) and band >= 0):
+        raise DataError(f"not a threshold policy: threshold {threshold}, abstain band {band}")
+    return ThresholdPolicy(threshold, band, ctx.positive, len(ctx.classes), state.get("record", {}))
