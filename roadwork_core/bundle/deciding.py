@@ -61,8 +61,8 @@ class Decider:
         """Logits, float64 (n, C), to n decisions of `policy` (default: the active one).
 
         Where that policy raises, is broken, gives a score that is not finite or an empty set, the fallback policy
-        decides. With `must_answer` an abstention is answered by the fallback policy, or where that does not
-        answer either by the more probable side of P(positive) = 0.5.
+        decides (an empty set stands where there is no fallback). With `must_answer` an abstention is answered by the
+        fallback policy, or where that does not answer either by the more probable side of P(positive) = 0.5.
         """
         asked = policy or self.active
         finite = np.isfinite(logits).all(axis=1)
@@ -72,6 +72,8 @@ class Decider:
         wanted = np.flatnonzero(finite)
         decided = self._by(asked, logits[wanted])
         for row, found in zip(wanted.tolist(), decided, strict=True):
+            if not isinstance(found, str) and self._is_empty(found):
+                found = f"{asked} gave an empty set"
             if isinstance(found, str):
                 instead = self._instead(asked, found, logits[row : row + 1])
                 if isinstance(instead, str):
@@ -115,13 +117,15 @@ class Decider:
             return f"{name} gave a score that is not finite"
         if not 0.0 <= score <= 1.0 or not ABSTAIN <= label < self.num_classes:
             return f"{name} gave an impossible decision"
-        if not members.any():
-            return f"{name} gave an empty set"
         reason = decisions.reasons[row]
         part = decisions.policies[row] if decisions.policies is not None else name
         if part != name and part not in reason:
             reason = f"{part}: {reason}"
         return _Row(label, score, members, reason, name)
+
+    def _is_empty(self, found: _Row) -> bool:
+        """Whether the fallback should answer a set that fits no label; without a fallback the abstention stands."""
+        return not found.members.any() and self.fallback not in (None, found.policy)
 
     def _instead(self, asked: str, cause: str, logits: Logits) -> _Row | str:
         if self.fallback is None:
@@ -160,6 +164,27 @@ class Decider:
             reasons=[row.reason for row in full],
             policies=[row.policy for row in full],
         )
+
+
+def decider_of(
+    documents: Mapping[str, Mapping[str, Any]],
+    plugins: Plugins,
+    *,
+    active: str,
+    fallback: str | None,
+    num_classes: int,
+    positive: int,
+) -> Decider:
+    """The decider of these policy documents, by name."""
+    policies, broken = restore_policies(documents, plugins)
+    return Decider(
+        policies=policies,
+        active=active,
+        fallback=fallback,
+        num_classes=num_classes,
+        positive=positive,
+        broken=broken,
+    )
 
 
 def restore_policies(

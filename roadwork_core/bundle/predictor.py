@@ -15,7 +15,7 @@ import numpy as np
 from attrs import field, frozen
 
 from ..errors import RoadworkError
-from .format import Bundle, Level
+from .format import WEIGHTS, Bundle, Level
 from .images import Source
 from .verify import verify as verify_bundle
 
@@ -88,7 +88,7 @@ def load(
         return Predictor(found.runtime)
     if found.bundle is None:
         raise RoadworkError("the bundle could not be read", path=path)
-    scorer = make_scorer(found.bundle, plugins, device=device, batch_size=batch_size)
+    scorer = make_scorer(found.bundle.model, found.bundle.path / WEIGHTS, plugins, device=device, batch_size=batch_size)
     return Predictor(Runtime(bundle=found.bundle, scorer=scorer, decider=make_decider(found.bundle, plugins)))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from ..kinds import Kind
-from .deciding import Decider, restore_policies
-from .format import WEIGHTS, Bundle
+from .deciding import Decider, decider_of
+from .format import Bundle
 
 if TYPE_CHECKING:
     from ..inference import Scorer
@@ -38,19 +39,25 @@ def component_parts(bundle: Bundle) -> list[tuple[Kind, str, Mapping[str, Any]]]
 
 def make_decider(bundle: Bundle, plugins: Plugins) -> Decider:
     """The policies of the bundle; one that cannot be restored is `broken`, which is for the caller to judge."""
-    policies, broken = restore_policies(bundle.policies, plugins)
-    return Decider(
-        policies=policies,
+    return decider_of(
+        bundle.policies,
+        plugins,
         active=bundle.active,
         fallback=bundle.fallback,
         num_classes=len(bundle.labels),
         positive=bundle.positive,
-        broken=broken,
     )
 
 
-def make_scorer(bundle: Bundle, plugins: Plugins, *, device: str = "cpu", batch_size: int = 32) -> Scorer:
-    """The model with its weights and its test-time augmentation on `device`.
+def make_scorer(
+    model: Mapping[str, Any],
+    weights: Path,
+    plugins: Plugins,
+    *,
+    device: str = "cpu",
+    batch_size: int = 32,
+) -> Scorer:
+    """The classifier of a model document with the weights of a file and its test-time augmentation, on `device`.
 
     Raises RoadworkError where the installed plugins do not supply its parts or the weights do not fit.
     """
@@ -59,14 +66,13 @@ def make_scorer(bundle: Bundle, plugins: Plugins, *, device: str = "cpu", batch_
     from ..model import load_weights, rebuild
     from ..spec import resolve_component
 
-    model = rebuild(bundle.model, plugins)
-    load_weights(model, bundle.path / WEIGHTS)
-    preprocessing = Preprocessing.from_json(bundle.manifest["preprocessing"])
-    part = bundle.model["tta"]
-    tta = build_tta(
-        resolve_component(Kind.TTA, {"use": part["use"], **part["options"]}, plugins), preprocessing, len(bundle.labels)
-    )
-    return Scorer(model, preprocessing, tta, device=device, batch_size=batch_size)
+    classifier = rebuild(model, plugins)
+    load_weights(classifier, weights)
+    preprocessing = Preprocessing.from_json(model["preprocessing"])
+    part = model["tta"]
+    component = resolve_component(Kind.TTA, {"use": part["use"], **part["options"]}, plugins)
+    tta = build_tta(component, preprocessing, len(model["classes"]))
+    return Scorer(classifier, preprocessing, tta, device=device, batch_size=batch_size)
 
 
 def nonfinite_weights(scorer: Scorer) -> list[str]:

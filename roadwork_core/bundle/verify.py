@@ -19,6 +19,7 @@ from .format import (
     MANIFEST,
     MANIFEST_SHAPE,
     MAX_MANIFEST_BYTES,
+    WEIGHTS,
     Bundle,
     Level,
     bundle_id,
@@ -223,14 +224,14 @@ def _load(bundle: Bundle, plugins: Plugins, device: str, batch_size: int) -> tup
         for name, reason in decider.broken.items()
     ]
     scorer, found = _guarded(
-        lambda: make_scorer(bundle, plugins, device=device, batch_size=batch_size), "model/weights.safetensors"
+        lambda: make_scorer(bundle.model, bundle.path / WEIGHTS, plugins, device=device, batch_size=batch_size), WEIGHTS
     )
     problems += found
     if scorer is None:
         return None, problems
     if bad := nonfinite_weights(scorer):
         message = f"{len(bad)} weights are not finite, the first is {bad[0]}"
-        problems.append(Problem(message, origin=at("model/weights.safetensors")))
+        problems.append(Problem(message, origin=at(WEIGHTS)))
     return Runtime(bundle=bundle, scorer=scorer, decider=decider), problems
 
 

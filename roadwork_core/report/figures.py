@@ -253,7 +253,7 @@ def threshold_curve(
 
     bar = " The bar at the foot is the 95 % interval of the cut." if interval is not None else ""
     caption = f"On val_calib, where the cut is chosen: optimistic, not a result.{bar}"
-    return draw(f"threshold_{policy}", f"Threshold of {policy}", caption, plot)
+    return draw(f"threshold_{policy}", f"Threshold curve of {policy}", caption, plot)
 
 
 def plateau(probability: Floats, value: Floats) -> tuple[float, float]:

@@ -1,0 +1,242 @@
+"""The stage that emits the bundle: only after it has given again what was scored, fitted and evaluated."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from roadwork_core import __version__
+from roadwork_core.bundle import golden
+from roadwork_core.bundle.deciding import Decider, decider_of
+from roadwork_core.bundle.license import license_text
+from roadwork_core.bundle.runtime import make_scorer
+from roadwork_core.bundle.write import Contents, emit, serving_modes
+from roadwork_core.errors import Problem, RoadworkError, VerificationError
+from roadwork_core.files import digest_json
+from roadwork_core.policies import read_scores
+from roadwork_core.report.card import Card, model_card
+from roadwork_core.report.html import split_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from roadwork_core.inference import Scorer
+    from roadwork_core.runs import StageContext
+
+#: Pictures above this many pixels are kept as golden ones only where there are no others.
+GOLDEN_PIXELS = 2_000_000
+
+
+def run(ctx: StageContext) -> Mapping[str, Any]:
+    """Writes the bundle to `<spec.name>/`, verified at `replay`."""
+    model = _read(ctx, "train", "model.json")
+    model["tta"] = {key: _read(ctx, "score", "tta.json")[key] for key in ("use", "options", "digest")}
+    weights = ctx.input("train", "weights.safetensors")
+    metrics = _read(ctx, "evaluate", "metrics.json")
+    report = _read(ctx, "prepare", "report.json")
+    policies = {path.stem: json.loads(path.read_bytes()) for path in ctx.inputs("fit", "policies/*.json")}
+    modes_of = {name: str(getattr(component, "mode", "fast")) for name, component in ctx.spec.policy.items()}
+    active = active_policy(ctx)
+    decider = decider_of(
+        policies,
+        ctx.plugins,
+        active=active,
+        fallback=ctx.spec.bundle.fallback,
+        num_classes=len(model["classes"]),
+        positive=model["positive"],
+    )
+    for name, reason in decider.broken.items():
+        raise RoadworkError(f"the fitted policy {name} cannot be restored: {reason}")
+    scorer = make_scorer(model, weights, ctx.plugins)
+    pictures, logits = _golden(ctx, scorer, decider)
+    contents = Contents(
+        manifest=_manifest(ctx, model, metrics, report, scorer, active),
+        model=model,
+        weights=weights,
+        policies=policies,
+        modes_of=modes_of,
+        golden_inputs=golden.write_pictures(pictures),
+        golden_expected=golden.expected_document(logits, decider, model["classes"]),
+        spec=_spec_text(ctx),
+        card=model_card(_card(ctx, model, metrics, report, policies, modes_of, active)),
+        license=license_text(ctx.spec.bundle.license),
+    )
+    found = emit(contents, ctx.folder / ctx.spec.name, ctx.plugins)
+    files = found.bundle.manifest["files"] if found.bundle else {}
+    return {
+        "bundle_id": found.bundle.id if found.bundle else None,
+        "bytes": sum(entry["size"] for entry in files.values()),
+        "golden": len(pictures),
+    }
+
+
+def active_policy(ctx: StageContext) -> str:
+    """The policy that decides by default: the one that the spec names, or the only one."""
+    named = ctx.spec.bundle.active
+    return str(named) if named is not None else next(iter(ctx.spec.policy))
+
+
+def _read(ctx: StageContext, stage: str, name: str) -> Any:
+    return json.loads(ctx.input(stage, name).read_bytes())
+
+
+def _spec_text(ctx: StageContext) -> str:
+    from roadwork_core.spec import dump_toml
+
+    return dump_toml(ctx.resolved.values)
+
+
+def _golden(ctx: StageContext, scorer: Scorer, decider: Decider) -> tuple[list[Any], NDArray[np.float64]]:
+    """Pictures of val_calib, and their logits by the weights that go into the bundle.
+
+    Raises VerificationError where these differ from the logits that the policies were fitted on.
+    """
+    import torch
+
+    from roadwork_core.data.decode import decode
+
+    rows = {row["index"]: row for row in map(json.loads, _lines(ctx))}
+    scores = read_scores(ctx.input("score", "val_calib.csv"))
+    indices = _indices(ctx)
+    labels = np.asarray(scores.labels)
+    usable = np.flatnonzero([_pixels(rows[index]) <= GOLDEN_PIXELS for index in indices])
+    among = usable if len(usable) >= ctx.spec.bundle.golden else np.arange(len(indices))
+    chosen = among[golden.choose(scores.logits[among], labels[among], decider, ctx.spec.bundle.golden)]
+    pictures = []
+    for place in chosen.tolist():
+        path = rows[indices[place]]["path"]
+        pixels = decode(Path(path), min_side=scorer.min_side, max_pixels=ctx.spec.data.max_pixels)
+        pictures.append(torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))))
+    logits = scorer.logits(pictures)
+    problems = [
+        Problem(f"picture {rows[indices[chosen[row]]]['path']}: {reason}", hint="score again: delete the score stage")
+        for row, reason in golden.logit_problems(scores.logits[chosen], logits, golden.TOLERANCE)
+    ]
+    if problems:
+        raise VerificationError("the weights do not give the logits that the policies were fitted on", problems)
+    return pictures, logits
+
+
+def _lines(ctx: StageContext) -> Sequence[str]:
+    return ctx.input("prepare", "samples/val_calib.jsonl").read_text().splitlines()
+
+
+def _indices(ctx: StageContext) -> list[int]:
+    """The sample numbers of the score file's rows, in its order."""
+    with ctx.input("score", "val_calib.csv").open(newline="") as file:
+        return [int(row["index"]) for row in csv.DictReader(file)]
+
+
+def _pixels(row: Mapping[str, Any]) -> int:
+    return int(row["width"]) * int(row["height"])
+
+
+def _manifest(
+    ctx: StageContext,
+    model: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    report: Mapping[str, Any],
+    scorer: Scorer,
+    active: str,
+) -> dict[str, Any]:
+    labels, positive = model["classes"], model["classes"][model["positive"]]
+    return {
+        "name": ctx.spec.name,
+        "description": ctx.spec.bundle.description or ctx.spec.description,
+        "license": ctx.spec.bundle.license,
+        "labels": labels,
+        "positive": positive,
+        "signature": {
+            "input": {
+                "kind": "image",
+                "dtype": "uint8",
+                "shape": [3, None, None],
+                "range": [0, 255],
+                "colour": "RGB",
+                "min_side": scorer.min_side,
+                "max_pixels": ctx.spec.data.max_pixels,
+            },
+            "output": {"dtype": "float64", "shape": [None, len(labels)], "meaning": "logits, one per label in order"},
+        },
+        "preprocessing": model["preprocessing"],
+        "score": {"meaning": f"P({positive}) as the policy that decided sees it", "range": [0, 1]},
+        "active": active,
+        "fallback": ctx.spec.bundle.fallback,
+        "provenance": _provenance(ctx, report),
+        "evidence": {name: _evidence(policy, metrics) for name, policy in metrics["policies"].items()},
+    }
+
+
+def _evidence(policy: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("metrics_of", "coverage", "selective_risk", "audit", "must_answer")
+    return {
+        "split": metrics["split"],
+        "n": policy["n"],
+        "groups": metrics["groups"],
+        "metrics": {**policy["metrics"], **policy["scores"]},
+        **{key: policy[key] for key in kept if key in policy},
+    }
+
+
+def _provenance(ctx: StageContext, report: Mapping[str, Any]) -> dict[str, Any]:
+    from roadwork_core.runs.fingerprint import components_in, git_state
+
+    owners = [ctx.plugins.owner(component) for component in components_in(ctx.spec)]
+    git = git_state()
+    return {
+        "roadwork": __version__,
+        "plugins": {
+            owner.name: {"distribution": owner.distribution, "version": owner.version}
+            for owner in sorted(owners, key=lambda owner: (owner.name, owner.distribution))
+        },
+        "data": {
+            "digest": _data_digest(ctx),
+            "splits": {row["split"]: row["n"] for row in split_rows(report)},
+        },
+        "spec": digest_json(ctx.resolved.values),
+        "git_commit": None if git is None else git["commit"] + ("+changes" if git["dirty"] else ""),
+    }
+
+
+def _data_digest(ctx: StageContext) -> str | None:
+    """One digest of every picture's bytes, label and split, wherever they lie; None where prepare kept none."""
+    from roadwork_core.runs import StageManifest
+
+    manifest = StageManifest.read(ctx.run.folder("prepare"))
+    if manifest is None:
+        return None
+    samples = {name: entry["sha256"] for name, entry in manifest.outputs.items() if name.startswith("samples/")}
+    return digest_json(samples)
+
+
+def _card(
+    ctx: StageContext,
+    model: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    report: Mapping[str, Any],
+    policies: Mapping[str, Mapping[str, Any]],
+    modes_of: Mapping[str, str],
+    active: str,
+) -> Card:
+    options = ", ".join(f"{key} {value}" for key, value in model["backbone"]["options"].items() if value is not None)
+    return Card(
+        name=ctx.spec.name,
+        description=ctx.spec.bundle.description or ctx.spec.description,
+        license=ctx.spec.bundle.license,
+        labels=model["classes"],
+        positive=model["classes"][model["positive"]],
+        metrics=metrics,
+        policies=policies,
+        modes=serving_modes(active, modes_of),
+        active=active,
+        fallback=ctx.spec.bundle.fallback,
+        data=report,
+        backbone=f"`{model['backbone']['use']}`" + (f" ({options})" if options else ""),
+        tta=f"`{model['tta']['use']}`",
+        version=__version__,
+    )
