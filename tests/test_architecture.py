@@ -18,7 +18,7 @@ HEIGHT = {
     "errors": 0,
     "files": 0,
     "kinds": 0,
-    "metrics": 0,
+    "metrics": 1,
     "decisions": 0,
     "console": 0,
     "hookspecs": 1,
