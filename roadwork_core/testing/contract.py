@@ -157,9 +157,9 @@ def seeded(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, run with every global random generator at the same state."""
 
     @functools.wraps(function)
-    def run(*arguments: Any) -> Any:
+    def run(*arguments: Any, **named: Any) -> Any:
         seed_everything(SEED)
-        return function(*arguments)
+        return function(*arguments, **named)
 
     return run
 

@@ -13,7 +13,7 @@ from ..errors import Problem, SpecError
 from ..kinds import Kind
 from ..plugins import Plugins
 from ..spec.fields import Field, FieldTypeError, fields_of, split_inline
-from .placeholders import placeholder
+from ..spec.placeholders import placeholder
 
 #: Methods of a component besides `build`, with the number of arguments that the core gives.
 _METHODS: Mapping[Kind, Mapping[str, int]] = {

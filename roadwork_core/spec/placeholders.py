@@ -6,7 +6,7 @@ from typing import Any
 
 from ..component import Constraint
 from ..plugins import Plugins
-from ..spec.fields import Array, Choice, Either, Field, Fixed, Scalar, Section, Shape, Slot, Table, fields_of
+from .fields import Array, Choice, Either, Field, Fixed, Scalar, Section, Shape, Slot, Table, fields_of
 
 _PLAIN = {bool: False, int: 1, float: 0.5, str: "..."}
 

@@ -1,0 +1,1 @@
+"""One plugin package per kind, which `roadwork plugins new` copies under another name."""
