@@ -105,7 +105,7 @@ def _diff(before: Path, after: Path, plugins: Plugins, console: Console) -> int:
     from roadwork_core.errors import SpecError
     from roadwork_core.spec import load_spec
     from roadwork_core.spec.compare import differences
-    from roadwork_core.spec.scalars import literal
+    from roadwork_core.spec.dump import toml_value
 
     resolved: list[ResolvedSpec] = []
     problems: list[Problem] = []
@@ -121,7 +121,7 @@ def _diff(before: Path, after: Path, plugins: Plugins, console: Console) -> int:
         console.json({"a": str(before), "b": str(after), "differences": [difference.to_json() for difference in found]})
         return 0
     for difference in found:
-        old, new = literal(difference.before), literal(difference.after)
+        old, new = ("" if value is None else toml_value(value) for value in (difference.before, difference.after))
         line = {
             "added": f"+ {difference.key} = {new}",
             "removed": f"- {difference.key} = {old}",

@@ -27,7 +27,7 @@ def _table(values: Mapping[str, Any], path: KeyPath, note: Note | None) -> Itera
     present = {key: value for key, value in values.items() if value is not None}
     for key, value in present.items():
         if not _is_nested(value):
-            yield _line(f"{format_key((key,))} = {_inline(value)}", (*path, key), note)
+            yield _line(f"{format_key((key,))} = {toml_value(value)}", (*path, key), note)
     for key, value in present.items():
         place = (*path, key)
         if isinstance(value, Mapping):
@@ -61,7 +61,8 @@ def _is_nested(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-def _inline(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A plain value on one line, as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -69,10 +70,10 @@ def _inline(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, Mapping):
-        items = (f"{format_key((key,))} = {_inline(item)}" for key, item in value.items() if item is not None)
+        items = (f"{format_key((key,))} = {toml_value(item)}" for key, item in value.items() if item is not None)
         return f"{{ {', '.join(items)} }}" if value else "{}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_inline, value))}]"
+        return f"[{', '.join(map(toml_value, value))}]"
     raise TypeError(f"TOML cannot hold {value!r}")
 
 

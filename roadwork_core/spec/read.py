@@ -15,6 +15,7 @@ from .tree import KeyPath, Node
 
 #: What a spec given as text is called in messages.
 TEXT = "<text>"
+_BARE_WORD = re.compile(r"[=,\[]\s*([A-Za-z_/~][^\s,\]}#\"']*)")
 _DUPLICATE_TABLE = re.compile(r"Cannot declare \((.*?),?\) twice")
 
 
@@ -76,6 +77,6 @@ def _syntax_problem(text: str, error: tomli.TOMLDecodeError, source: str) -> Pro
     elif match := _DUPLICATE_TABLE.match(reason):
         name = ".".join(part.strip().strip("'\"") for part in match[1].split(","))
         reason, hint = f"[{name}] is given twice", "put its keys into one table"
-    elif reason in ("Invalid value", "Expected '=' after a key in a key/value pair"):
-        hint = f"strings need quotes: {written}" if written else None
+    elif reason == "Invalid value" and (match := _BARE_WORD.search(written)):
+        hint = f'strings need quotes: "{match[1]}"'
     return Problem(f"is not TOML: {reason[:1].lower()}{reason[1:]}", origin=Origin(source, line), hint=hint)
