@@ -19,7 +19,7 @@ def _rendered(n: int, seed: int, frames_per_sequence: int) -> Set:
 @pytest.fixture(scope="module")
 def sets() -> tuple[Set, Set]:
     """Training and test pictures from different seeds, so that no drive is in both."""
-    return _rendered(800, 1, 2), _rendered(500, 2, 2)
+    return _rendered(700, 1, 2), _rendered(400, 2, 2)
 
 
 def _auc(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
@@ -40,7 +40,7 @@ def test_a_linear_probe_on_pixels_does_not_suffice(sets: tuple[Set, Set]) -> Non
     (train, labels), (test, truth) = sets
     scale = StandardScaler().fit(coarse(train))
     best = 0.0
-    for strength in (1e-5, 1e-4, 1e-3, 1e-2):
+    for strength in (1e-4, 1e-3, 1e-2):
         probe = LogisticRegression(C=strength, max_iter=200).fit(scale.transform(coarse(train)), labels)
         best = max(best, _auc(truth, probe.decision_function(scale.transform(coarse(test)))))
     assert best < 0.72
@@ -71,10 +71,12 @@ def test_a_small_convolutional_network_learns_it(sets: tuple[Set, Set]) -> None:
     optimizer = torch.optim.AdamW(net.parameters(), lr=4e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     for _ in range(epochs):
-        for rows in torch.randperm(len(pictures)).split(batch):
+        order = torch.randperm(len(pictures))
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
             views = pictures[rows].flip(-1) if torch.rand(()) < 0.5 else pictures[rows]
             optimizer.zero_grad()
-            nn.functional.cross_entropy(net(views), target[rows]).backward()
+            torch.autograd.backward(nn.functional.cross_entropy(net(views), target[rows]))
             optimizer.step()
             schedule.step()
     net.eval()

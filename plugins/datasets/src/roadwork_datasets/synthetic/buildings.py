@@ -4,7 +4,7 @@ import random
 from functools import partial
 
 from roadwork_datasets.synthetic.canvas import NEAR, Canvas
-from roadwork_datasets.synthetic.light import Colour
+from roadwork_datasets.synthetic.light import Colour, mix
 from roadwork_datasets.synthetic.palette import AMBER, BLUE, DARK, GREEN, LOUD, RED, STEEL, WHITE, varied
 from roadwork_datasets.synthetic.prop import Prop
 from roadwork_datasets.synthetic.street import Street
@@ -84,7 +84,7 @@ def _block(
     for floor in range(floors):
         low = 1.2 + floor * 3.1
         if column_pixels < 2.2:
-            canvas.wall(x, z, end, low, low + 1.5, tuple((c + g) / 2 for c, g in zip(colour, glass, strict=True)), lit)  # type: ignore[arg-type]
+            canvas.wall(x, z, end, low, low + 1.5, mix(colour, glass, 0.5), lit)
             continue
         for column in range(columns):
             at = z + column * step + step * 0.22

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from roadwork_datasets.synthetic.canvas import Canvas
-from roadwork_datasets.synthetic.light import Colour
+from roadwork_datasets.synthetic.light import Colour, mix
 from roadwork_datasets.synthetic.palette import WHITE, YELLOW
 from roadwork_datasets.synthetic.street import LANE, Street
 
@@ -106,10 +106,10 @@ def paint_ground(canvas: Canvas, street: Street, patches: Sequence[Patch], rng: 
 
 def _markings(canvas: Canvas, street: Street, rng: random.Random) -> None:
     fade = 0.7 if street.worn or canvas.light.snow else 1.0
-    ink: Colour = tuple(v * fade + a * (1.0 - fade) for v, a in zip(WHITE, street.asphalt, strict=True))  # type: ignore[assignment]
+    ink: Colour = mix(WHITE, street.asphalt, 1.0 - fade)
     middle: Colour = ink
     if street.two_way and rng.random() < 0.45:
-        middle = tuple(v * fade + a * (1.0 - fade) for v, a in zip(YELLOW, street.asphalt, strict=True))  # type: ignore[assignment]
+        middle = mix(YELLOW, street.asphalt, 1.0 - fade)
     z = canvas.camera.z
     for line in range(1, street.lanes):
         x = street.left + line * LANE

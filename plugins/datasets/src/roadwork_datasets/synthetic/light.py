@@ -96,8 +96,8 @@ def light_of(frame: Frame) -> Light:
     gain = (gain[0] * grade, gain[1] * grade, gain[2] * grade)
     if weather in ("fog", "snow"):
         grey = sum(low) / 3.0
-        low = _mix(low, (grey, grey, grey), 0.8)
-        top = _mix(top, low, 0.85 if weather == "fog" else 0.6)
+        low = mix(low, (grey, grey, grey), 0.8)
+        top = mix(top, low, 0.85 if weather == "fog" else 0.6)
     strong = sunny and daytime == "day"
     sun = rng.choice((-1.0, 1.0)) * (0.24 if strong else 0.05)
     dark = 26.0 if strong else 44.0
@@ -121,7 +121,7 @@ def _day(rng: random.Random, sunny: bool) -> tuple[Colour, Colour, Colour]:
     if sunny:
         level = rng.uniform(0.98, 1.16)
         warm = rng.uniform(-0.04, 0.07)
-        top = _mix((72.0, 122.0, 190.0), (118.0, 160.0, 205.0), rng.random())
+        top = mix((72.0, 122.0, 190.0), (118.0, 160.0, 205.0), rng.random())
         return top, (196.0, 214.0, 226.0), (level + warm, level, level - warm)
     level = rng.uniform(0.72, 0.95)
     grey = rng.uniform(165.0, 212.0)
@@ -131,7 +131,7 @@ def _day(rng: random.Random, sunny: bool) -> tuple[Colour, Colour, Colour]:
 def _dusk(rng: random.Random, sunny: bool) -> tuple[Colour, Colour, Colour]:
     level = rng.uniform(0.45, 0.62)
     if sunny:
-        low = _mix((236.0, 150.0, 88.0), (206.0, 158.0, 150.0), rng.random())
+        low = mix((236.0, 150.0, 88.0), (206.0, 158.0, 150.0), rng.random())
         return (58.0, 72.0, 116.0), low, (level * 1.12, level, level * 0.92)
     return (70.0, 78.0, 96.0), (132.0, 130.0, 136.0), (level, level, level * 1.1)
 
@@ -142,7 +142,8 @@ def _night(rng: random.Random) -> tuple[Colour, Colour, Colour]:
     return (10.0, 13.0, 24.0), (34.0 * glow, 32.0 * glow, 38.0 * glow), (level * 1.12, level, level * 0.9)
 
 
-def _mix(first: Colour, second: Colour, share: float) -> Colour:
+def mix(first: Colour, second: Colour, share: float) -> Colour:
+    """The first colour with this share of the second."""
     keep = 1.0 - share
     return (
         first[0] * keep + second[0] * share,
