@@ -1,0 +1,44 @@
+"""The options of the trackers; accelerate, which brings torch, waits in the modules beside this one."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from roadwork_core import component, option
+from roadwork_core.errors import RoadworkError
+from roadwork_core.kinds import TrackerContext
+
+if TYPE_CHECKING:
+    from .jsonl import JsonlTracker
+    from .tensorboard import RunTensorBoard
+
+
+@component("tracker", "jsonl")
+class Jsonl:
+    """Metrics in a file, one JSON object a line, with the step; the configuration in config.json beside it."""
+
+    filename: str = option(
+        default="metrics.jsonl", pattern=r"[A-Za-z0-9_][A-Za-z0-9_.-]*", help="name of the file in the tracker's folder"
+    )
+
+    def build(self, ctx: TrackerContext) -> JsonlTracker:
+        from .jsonl import JsonlTracker
+
+        return JsonlTracker(ctx.run_name, ctx.folder, self.filename)
+
+
+@component("tracker", "tensorboard")
+class Tensorboard:
+    """Event files for TensorBoard, through Accelerate's own tracker (needs the package tensorboard)."""
+
+    flush_seconds: int = option(default=30, minimum=1, maximum=3600, help="how often events are written out")
+
+    def build(self, ctx: TrackerContext) -> RunTensorBoard:
+        if find_spec("tensorboard") is None:
+            raise RoadworkError(
+                'the tracker "tensorboard" needs a package that is not installed', hint="pip install tensorboard"
+            )
+        from .tensorboard import RunTensorBoard
+
+        return RunTensorBoard(ctx.run_name, ctx.folder, flush_secs=self.flush_seconds)
