@@ -78,7 +78,7 @@ STAGES = (
     ),
     Stage(
         name="evaluate",
-        spec_keys=("seed", "name", "evaluate", "policy", "bundle.active"),
+        spec_keys=("seed", "name", "evaluate", "policy", "bundle.active", "bundle.fallback"),
         reads=(
             "score/test.csv",
             "score/tta.json",
@@ -101,6 +101,7 @@ STAGES = (
             "train/weights.safetensors",
             "train/model.json",
             "score/tta.json",
+            "score/val_calib.csv",
             "fit/policies/*.json",
             "evaluate/metrics.json",
             "prepare/samples/val_calib.jsonl",
