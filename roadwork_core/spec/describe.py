@@ -56,9 +56,7 @@ def describe(cls: type, plugins: Plugins) -> dict[str, Any]:
         "api": info.api,
         "summary": doc.split("\n\n", maxsplit=1)[0].replace("\n", " "),
         "doc": doc,
-        "traits": {
-            name: getattr(cls, name) for name, kind in _TRAITS.items() if kind is info.kind and hasattr(cls, name)
-        },
+        "traits": {name: getattr(cls, name) for name in traits},
         "fields": [_field(field) for field in fields_of(cls).values()],
         "renamed": dict(info.renamed),
         "toml": snippet(cls, plugins),
