@@ -74,7 +74,7 @@ def _index(node: Node, path: KeyPath, depth: int, origin: Origin) -> int:
     array = format_key(path[:depth])
     if not part.isdecimal():
         raise _refused(
-            path, origin, f"{array} is an array: {part!r} is no index", f"write {array}.0 for its first item"
+            path, origin, f'{array} is an array: "{part}" is no index', f"write {array}.0 for its first item"
         )
     if int(part) >= size:
         raise _refused(path, origin, f"{array} has {size} item{'' if size == 1 else 's'}", "indices start at 0")

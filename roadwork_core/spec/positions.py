@@ -11,19 +11,27 @@ from .tree import KeyPath
 
 _BLANK = re.compile(r"[ \t]*")
 _BLANK_LINES = re.compile(r"(?:[ \t\n]+|#[^\n]*)*")
-_BARE_KEY = re.compile(r"[^\s.=\[\]{}\"'#,]+")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _BASIC = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 _LITERAL = re.compile(r"'[^'\n]*'")
 _LONG_BASIC = re.compile(r'"""(?:[^"\\]|\\[\s\S]|"(?!""))*"""(?:"{0,2})')
 _LONG_LITERAL = re.compile(r"'''(?:[^']|'(?!''))*'''(?:'{0,2})")
-_SCALAR = re.compile(r"[^,\]}\n#]+")
+_SCALAR = re.compile(r"[^,\]}\n#\"'][^,\]}\n#]*")
+
+
+class NotTomlError(ValueError):
+    """The scanner cannot go on; `line` is where it stands."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(f"{message} at line {line}")
+        self.line = line
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
     """The line, from 1, of every key path of valid TOML: tables, keys and array items.
 
     A table's line is its header's; one that only dotted names imply has the line of the first of them.
-    Raises ValueError for text that tomli refuses as well.
+    Raises NotTomlError for text that tomli refuses as well, though not for all of it.
     """
     scanner = _Scanner(text.replace("\r\n", "\n"))
     scanner.document()
@@ -138,7 +146,7 @@ class _Scanner:
             return raw[1:-1]
         if raw := self.match(_BARE_KEY):
             return raw
-        raise ValueError(f"no key at line {self.line()}")
+        raise NotTomlError(f"no key", self.line())
 
     def value(self, path: KeyPath) -> None:
         if self.take("["):
@@ -146,7 +154,7 @@ class _Scanner:
         elif self.take("{"):
             self._inline_table(path)
         elif not any(map(self.match, (_LONG_BASIC, _LONG_LITERAL, _BASIC, _LITERAL, _SCALAR))):
-            raise ValueError(f"no value at line {self.line()}")
+            raise NotTomlError(f"no value", self.line())
 
     def _array(self, path: KeyPath) -> None:
         index = 0
@@ -168,7 +176,7 @@ class _Scanner:
         if self.take(","):
             self.blank_lines()
         elif not self.text.startswith(end, self.position):
-            raise ValueError(f"no {end} at line {self.line()}")
+            raise NotTomlError(f"no {end}", self.line())
 
     def blank(self) -> None:
         self.match(_BLANK)
@@ -192,7 +200,7 @@ class _Scanner:
     def expect(self, text: str) -> None:
         self.blank()
         if not self.take(text):
-            raise ValueError(f"no {text} at line {self.line()}")
+            raise NotTomlError(f"no {text}", self.line())
 
     def line(self) -> int:
         return bisect.bisect_left(self._breaks, self.position) + 1

@@ -10,7 +10,7 @@ from typing import Any
 import tomli
 
 from ..errors import Origin, Problem, SpecError
-from .positions import key_lines
+from .positions import NotTomlError, key_lines
 from .tree import KeyPath, Node
 
 #: What a spec given as text is called in messages.
@@ -66,10 +66,22 @@ def _failed(message: str, origin: Origin) -> SpecError:
     return SpecError([Problem(message, origin=origin)])
 
 
+def _stop(text: str, fallback: int) -> int:
+    """The line where the scanner finds no more TOML."""
+    try:
+        key_lines(text)
+    except NotTomlError as error:
+        return error.line
+    return fallback
+
+
 def _syntax_problem(text: str, error: tomli.TOMLDecodeError, source: str) -> Problem:
     line, reason = error.lineno, error.msg
     written = text.replace("\r\n", "\n").split("\n")[line - 1].strip() if line else ""
     hint = None
+    if reason.startswith("Expected \"'"):
+        # tomli looks for the end of such a string to the end of the text.
+        line, reason = _stop(text, line), "a string in single quotes does not end"
     if reason == "Cannot overwrite a value":
         key = written.split("=")[0].strip() if "=" in written else ""
         reason = f'"{key}" is given twice' if key else "a key is given twice"

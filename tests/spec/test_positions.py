@@ -99,7 +99,8 @@ class Writer:
             self.key(str(part))
 
     def names(self, count: int) -> list[str]:
-        return self.draw(st.lists(WORDS, max_size=count, unique=True))
+        names: list[str] = self.draw(st.lists(WORDS, max_size=count, unique=True))
+        return names
 
     def assignment(self, table: KeyPath, name: str, depth: int) -> None:
         more = self.draw(st.lists(WORDS, max_size=2)) if depth else []

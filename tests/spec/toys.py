@@ -230,5 +230,5 @@ def toys(**more: Any) -> Plugins:
     return Plugins.of({"toys": plugin(*TOYS), **more})
 
 
-def resolve(text: str, *, plugins: Plugins | None = None, **options: Any) -> ResolvedSpec:
+def resolve(text: str | Path, *, plugins: Plugins | None = None, **options: Any) -> ResolvedSpec:
     return load_spec(text, plugins or toys(), **{"env": {}, **options})
