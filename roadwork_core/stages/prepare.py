@@ -1,0 +1,328 @@
+"""The data: listed, looked at once, kept whole by group and look, divided, and written as one table per split."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+from attrs import frozen
+
+from ..component import component_info
+from ..data.assignment import Assignment, assign_splits, check_coverage, group_names, refuse_near_duplicates
+from ..data.classes import Classes, find_classes
+from ..data.clusters import Clusters, Pair, join_near_duplicates
+from ..data.natural import natural_key
+from ..data.perceptual import CORRELATION
+from ..data.problems import listed
+from ..data.sample import Row, Sample
+from ..data.scan import Look, Unreadable, scan
+from ..data.table import write_rows
+from ..errors import DataError, Origin, Problem
+from ..files import canonical_json, digest_json, pretty_json, write_atomic
+from ..kinds import DatasetContext
+from ..spec import SPLITS, component_options
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..runs import StageContext
+    from ..spec.model import Data
+
+#: Fewer samples of a class than this in a split that measures or fits are worth a warning.
+FEW = 10
+#: Clusters and pairs that the report spells out.
+_REPORTED = 100
+
+
+@frozen
+class _Bad:
+    sample: Sample
+    reason: str
+
+
+@frozen
+class _Grouped:
+    """Final `labels` int64 (n,) and `names` of the groups, and the look-alikes that joined them."""
+
+    labels: NDArray[np.int64]
+    names: Sequence[str]
+    before: Sequence[str]
+    pairs: Sequence[Pair]
+
+
+def run(ctx: StageContext) -> Mapping[str, Any]:
+    """Writes samples/<split>.jsonl, classes.json, bad_images.jsonl and report.json; returns the counts.
+
+    Raises DataError or SpecError for data that cannot be used as the spec says, before anything trains.
+    """
+    data: Data = ctx.spec.data
+    listed_samples = list_samples(ctx)
+    find_classes(listed_samples, data)
+    samples, looks, bad = _look_at(ctx, listed_samples)
+    classes = find_classes(samples, data)
+    targets = classes.targets(samples)
+    grouped = _group(samples, looks, data)
+    assignment = assign_splits(
+        samples, targets, grouped.labels, grouped.names, data.splits, grouped.pairs, seed=ctx.spec.seed
+    )
+    check_coverage(assignment.splits, targets, grouped.names, classes.labels, assignment.own)
+
+    rows = _rows(samples, looks, targets, grouped.names, assignment)
+    for split in SPLITS:
+        write_rows(ctx.folder / "samples" / f"{split}.jsonl", [row for row in rows if row.split == split])
+    write_atomic(
+        ctx.folder / "classes.json", pretty_json({"classes": list(classes.labels), "positive": classes.positive})
+    )
+    _write_bad(ctx.folder / "bad_images.jsonl", bad)
+    report = _report(rows, classes, grouped, samples, bad, data, assignment)
+    write_atomic(ctx.folder / "report.json", pretty_json(report))
+    for warning in report["warnings"]:
+        ctx.console.warn(warning)
+    counts = {split: report["splits"][split]["samples"] for split in SPLITS}
+    ctx.console.info(
+        f"prepare: {len(rows)} samples in {report['groups']} groups: {', '.join(f'{s} {n}' for s, n in counts.items())}"
+    )
+    return {
+        "samples": len(rows),
+        "groups": report["groups"],
+        "splits": counts,
+        "bad_images": len(bad),
+        "near_duplicate_pairs": len(grouped.pairs),
+    }
+
+
+def fingerprint_inputs(ctx: StageContext) -> dict[str, Any]:
+    """JSON value that changes when the listing, or the size or modification time of a listed file changes."""
+    samples = list_samples(ctx)
+    return {"samples": len(samples), "digest": digest_json([_identity(sample) for sample in samples])}
+
+
+def list_samples(ctx: StageContext) -> list[Sample]:
+    """What the spec's dataset lists. Raises DataError where that is nothing."""
+    component = ctx.spec.data.component
+    info = component_info(component)
+    key = digest_json([f"{ctx.plugins.qualified_name(component)}", component_options(component)])[:16]
+    context = DatasetContext(
+        cache_dir=ctx.cache_dir / "datasets" / f"{info.name}-{key}", seed=ctx.spec.seed, report=ctx.console.info
+    )
+    samples = list(component.build(context))
+    if not samples:
+        raise DataError(f"the dataset {info.name} lists no samples", hint="check the options of [data]")
+    return samples
+
+
+def _identity(sample: Sample) -> list[Any]:
+    try:
+        status = sample.path.stat()
+        state = [status.st_size, status.st_mtime_ns]
+    except (OSError, ValueError):
+        state = []
+    values = attrs.asdict(sample, recurse=False) | {"tags": dict(sample.tags), "path": ascii(str(sample.path))}
+    return [values, state]
+
+
+def _look_at(ctx: StageContext, samples: Sequence[Sample]) -> tuple[list[Sample], list[Look], list[_Bad]]:
+    data: Data = ctx.spec.data
+    looks = scan(
+        [sample.path for sample in samples],
+        max_pixels=data.max_pixels,
+        threads=data.workers or _threads(),
+        cache=ctx.cache_dir / "looks.sqlite",
+    )
+    good: list[Sample] = []
+    found: list[Look] = []
+    bad: list[_Bad] = []
+    for sample, result in zip(
+        samples, ctx.console.progress(looks, total=len(samples), label="reading pictures"), strict=True
+    ):
+        if isinstance(result, Unreadable):
+            bad.append(_Bad(sample, result.reason))
+        else:
+            good.append(sample)
+            found.append(result)
+    if bad and (data.on_bad_image == "error" or not good):
+        skip = 'mend or remove them, or set data.on_bad_image = "skip"'
+        raise listed(
+            Problem(
+                f"{len(bad)} of {len(samples)} images cannot be used",
+                hint=skip if good else "check where the dataset looks for its files",
+            ),
+            [Problem(entry.reason, origin=Origin(str(entry.sample.path))) for entry in bad],
+        )
+    return good, found, bad
+
+
+def _threads() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _group(samples: Sequence[Sample], looks: Sequence[Look], data: Data) -> _Grouped:
+    digests = [look.sha256 for look in looks]
+    before = group_names(samples, digests, data.splits.group_by)
+    number = {name: place for place, name in enumerate(sorted(set(before)))}
+    clusters = Clusters(np.array([number[name] for name in before], dtype=np.int64))
+    pairs: list[Pair] = []
+    if data.near_duplicates != "ignore":
+        pairs = join_near_duplicates(
+            clusters,
+            digests=digests,
+            hashes=np.array([look.phash for look in looks], dtype=np.uint64),
+            thumbnails=np.stack([look.thumbnail for look in looks]),
+            distance=data.near_duplicate_distance,
+        )
+        if data.near_duplicates == "error":
+            refuse_near_duplicates(samples, pairs)
+    held: dict[int, set[str]] = defaultdict(set)
+    for label, name in zip(clusters.labels.tolist(), before, strict=True):
+        held[label].add(name)
+    final = {label: min(names, key=natural_key) for label, names in held.items()}
+    return _Grouped(clusters.labels, [final[label] for label in clusters.labels.tolist()], before, pairs)
+
+
+def _rows(
+    samples: Sequence[Sample],
+    looks: Sequence[Look],
+    targets: NDArray[np.int64],
+    names: Sequence[str],
+    assignment: Assignment,
+) -> list[Row]:
+    return [
+        Row(
+            index=index,
+            path=str(sample.path.absolute()),
+            label=sample.label,
+            target=int(target),
+            split=split,
+            group=name,
+            sha256=look.sha256,
+            phash=f"{look.phash:016x}",
+            width=look.width,
+            height=look.height,
+            source=sample.source,
+            licence=sample.licence,
+            tags=dict(sample.tags),
+            gps=sample.gps,
+        )
+        for index, (sample, look, target, name, split) in enumerate(
+            zip(samples, looks, targets, names, assignment.splits, strict=True)
+        )
+    ]
+
+
+def _write_bad(path: Path, bad: Sequence[_Bad]) -> None:
+    lines = [
+        {
+            "path": str(entry.sample.path).encode(errors="backslashreplace").decode(),
+            "label": entry.sample.label,
+            "split": entry.sample.split,
+            "reason": entry.reason,
+        }
+        for entry in bad
+    ]
+    write_atomic(path, b"".join(canonical_json(line) + b"\n" for line in lines))
+
+
+def _report(
+    rows: Sequence[Row],
+    classes: Classes,
+    grouped: _Grouped,
+    samples: Sequence[Sample],
+    bad: Sequence[_Bad],
+    data: Data,
+    assignment: Assignment,
+) -> dict[str, Any]:
+    splits = {split: _split_report([row for row in rows if row.split == split], classes, len(rows)) for split in SPLITS}
+    conflicts = _label_conflicts(rows, grouped.pairs)
+    warnings = [
+        f'{split} has only {count} samples of "{label}": what is fitted or measured there is uncertain'
+        for split in SPLITS[1:]
+        for label, count in splits[split]["classes"].items()
+        if count < FEW
+    ]
+    if conflicts:
+        warnings.append(
+            f"{len(conflicts)} pairs of (nearly) the same picture have different labels, for example"
+            f" {conflicts[0]['paths'][0]} and {conflicts[0]['paths'][1]}"
+        )
+    if bad:
+        warnings.append(f"{len(bad)} images cannot be used and were skipped; bad_images.jsonl says why")
+    return {
+        "schema": "roadwork.prepare/1",
+        "samples": len(rows),
+        "groups": len(set(grouped.names)),
+        "classes": list(classes.labels),
+        "positive": classes.positive,
+        "splits": splits,
+        "own_splits": assignment.own,
+        "near_duplicates": _duplicates_report(grouped, samples, data),
+        "label_conflicts": conflicts[:_REPORTED],
+        "bad_images": {
+            "policy": data.on_bad_image,
+            "count": len(bad),
+            "reasons": dict(Counter(entry.reason.partition(" (")[0] for entry in bad).most_common()),
+        },
+        "width": _spread([row.width for row in rows]),
+        "height": _spread([row.height for row in rows]),
+        "warnings": warnings,
+    }
+
+
+def _split_report(rows: Sequence[Row], classes: Classes, total: int) -> dict[str, Any]:
+    counts = Counter(row.target for row in rows)
+    return {
+        "samples": len(rows),
+        "groups": len({row.group for row in rows}),
+        "fraction": round(len(rows) / total, 6),
+        "classes": {label: counts[index] for index, label in enumerate(classes.labels)},
+    }
+
+
+def _duplicates_report(grouped: _Grouped, samples: Sequence[Sample], data: Data) -> dict[str, Any]:
+    joined: dict[str, list[int]] = defaultdict(list)
+    for number, name in enumerate(grouped.names):
+        joined[name].append(number)
+    of_several = {
+        name: sorted({grouped.before[number] for number in numbers}, key=natural_key)
+        for name, numbers in joined.items()
+        if any(grouped.before[number] != name for number in numbers)
+    }
+    return {
+        "mode": data.near_duplicates,
+        "distance": data.near_duplicate_distance,
+        "correlation": CORRELATION,
+        "pairs": len(grouped.pairs),
+        "clusters": len(of_several),
+        "largest_clusters": [
+            {"group": name, "samples": len(joined[name]), "groups": groups[:_REPORTED]}
+            for name, groups in sorted(of_several.items(), key=lambda item: (-len(joined[item[0]]), item[0]))
+        ][:_REPORTED],
+        "examples": [
+            {
+                "paths": [str(samples[pair.first].path), str(samples[pair.second].path)],
+                "bits": pair.bits,
+                "correlation": pair.correlation,
+            }
+            for pair in grouped.pairs[:_REPORTED]
+        ],
+    }
+
+
+def _label_conflicts(rows: Sequence[Row], pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    first: dict[str, Row] = {}
+    found = [(first.setdefault(row.sha256, row), row) for row in rows]
+    found += [(rows[pair.first], rows[pair.second]) for pair in pairs if pair.bits or pair.correlation < 1]
+    return [
+        {"paths": [a.path, b.path], "labels": [a.label, b.label], "same_bytes": a.sha256 == b.sha256}
+        for a, b in found
+        if a.target != b.target
+    ]
+
+
+def _spread(values: Sequence[int]) -> dict[str, int]:
+    return {"min": min(values), "median": int(np.median(values)), "max": max(values)}
