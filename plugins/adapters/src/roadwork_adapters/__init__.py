@@ -5,10 +5,11 @@ from __future__ import annotations
 from roadwork_core import hookimpl
 
 from .adapters import Dora, Frozen, Full, LastBlocks, Lora
+from .objectives import Dino, SimSiam, Vicreg
 
-__all__ = ["Dora", "Frozen", "Full", "LastBlocks", "Lora"]
+__all__ = ["Dino", "Dora", "Frozen", "Full", "LastBlocks", "Lora", "SimSiam", "Vicreg"]
 
 
 @hookimpl
 def roadwork_components() -> list[type]:
-    return [Dora, Frozen, Full, LastBlocks, Lora]
+    return [Dino, Dora, Frozen, Full, LastBlocks, Lora, SimSiam, Vicreg]
