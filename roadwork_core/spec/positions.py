@@ -146,7 +146,7 @@ class _Scanner:
             return raw[1:-1]
         if raw := self.match(_BARE_KEY):
             return raw
-        raise NotTomlError(f"no key", self.line())
+        raise NotTomlError("no key", self.line())
 
     def value(self, path: KeyPath) -> None:
         if self.take("["):
@@ -154,7 +154,7 @@ class _Scanner:
         elif self.take("{"):
             self._inline_table(path)
         elif not any(map(self.match, (_LONG_BASIC, _LONG_LITERAL, _BASIC, _LITERAL, _SCALAR))):
-            raise NotTomlError(f"no value", self.line())
+            raise NotTomlError("no value", self.line())
 
     def _array(self, path: KeyPath) -> None:
         index = 0

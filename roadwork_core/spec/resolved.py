@@ -137,12 +137,11 @@ def _document(source: Path | str, env: Mapping[str, str], found: Findings) -> tu
 
 
 def _ask_plugins(spec: Spec, plugins: Plugins, checker: Checker, found: Findings) -> None:
-    try:
-        answers = plugins.hook.roadwork_spec_resolved(spec=spec)
-    except Exception as error:  # noqa: BLE001 - a plugin may fail in any way; the user sees which call it was
-        found.add(f"a plugin failed in roadwork_spec_resolved: {type(error).__name__}: {error}")
-        return
+    answers = plugins.hook.roadwork_spec_resolved(spec=spec)
     for problem in (problem for answer in answers for problem in answer):
+        if not isinstance(problem, Problem):
+            found.add(f"a plugin's roadwork_spec_resolved answers {problem!r}, which is no Problem")
+            continue
         origin = problem.origin
         if origin is None and problem.key:
             try:

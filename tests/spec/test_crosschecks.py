@@ -1,0 +1,100 @@
+"""What must agree between tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import lines
+from .toys import MINIMAL, resolve
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "[data.splits]\ntrain = 0.7\n",
+            ["<text>:8 data.splits: the fractions must sum to 1, got 0.7 + 0.15 + 0.15 + 0.1 = 1.1"],
+        ),
+        (
+            "[data.splits]\ntrain = 0.6\nval_calib = 0.0\nval_select = 0.3\n",
+            ["<text>:10 data.splits.val_calib: val_calib must be above 0 (the policies are fitted on it)"],
+        ),
+        (
+            "[data.splits.assign]\ndev = []\n",
+            ['<text>:9 data.splits.assign.dev: assigns "dev" to no split (known: train, val_select, val_calib, test)'],
+        ),
+        (
+            "[data.splits.assign]\ndev = ['test', 'test']\n",
+            ['<text>:9 data.splits.assign.dev: names a split twice for "dev"'],
+        ),
+        (
+            "[policy.a]\nuse = 'hybrid'\nfast = 'a'\nrobust = 'c'\n",
+            [
+                "<text>:8 policy.a: policies need each other in a circle: a -> a",
+                '<text>:11 policy.a.robust: needs the policy "c", which the spec does not have (known: a)',
+            ],
+        ),
+        (
+            "[policy.a]\nuse = 'hybrid'\nfast = 'b'\nrobust = 't'\n"
+            "[policy.b]\nuse = 'hybrid'\nfast = 'a'\nrobust = 't'\n[policy.t]\nuse = 'threshold'\n[bundle]\nactive = 't'\n",
+            ["<text>:8 policy.a: policies need each other in a circle: a -> b -> a"],
+        ),
+        (
+            "[policy]\n",
+            ['<text>:8 policy: a spec needs at least one policy (write [policy.threshold] with use = "threshold")'],
+        ),
+        (
+            "[policy.a]\nuse = 'threshold'\n[policy.b]\nuse = 'scrc'\n",
+            [
+                "<text>:1 bundle.active: must be named: the spec has 2 policies"
+                ' (write [bundle] active = "..."; policies: a, b)'
+            ],
+        ),
+        (
+            "[bundle]\nactive = 'treshold'\nfallback = 'x'\n",
+            [
+                '<text>:9 bundle.active: "treshold" is not a policy of the spec (did you mean "threshold"?)',
+                '<text>:10 bundle.fallback: "x" is not a policy of the spec (known: threshold)',
+            ],
+        ),
+        ("[[augment]]\nuse = 'mixup'\n", ['<text>:8 augment.0.on: works on whole batches (write on = "batch")']),
+        (
+            "[[augment]]\nuse = 'flip'\non = 'batch'\n",
+            ['<text>:10 augment.0.on: works on single pictures (write on = "sample", or leave it out)'],
+        ),
+        (
+            "[loss]\nuse = 'focal'\n[[augment]]\nuse = 'mixup'\non = 'batch'\n",
+            [
+                "<text>:10 augment.0: mixes labels, which this loss cannot take"
+                " (use a loss with soft targets, or leave this augmentation out)"
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_tables_that_do_not_agree(text: str, expected: list[str]) -> None:
+    assert lines(MINIMAL + text) == expected
+
+
+def test_classes_and_the_positive_one() -> None:
+    text = MINIMAL.replace("[backbone]", "classes = ['a', 'b', 'a']\npositive = 'c'\n[backbone]")
+    assert lines(text) == [
+        "<text>:6 data.classes: names a class twice",
+        '<text>:7 data.positive: "c" is not one of data.classes (known: a, b, a)',
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[data.splits]\ntrain = 0.7\nval_select = 0.1\nval_calib = 0.1\ntest = 0.1\n",  # 0.9999999999999999
+        "[data.splits]\ntrain = 1\nval_select = 1\nval_calib = 1\ntest = 1\n"
+        "assign = { train = ['train'], dev = ['val_select', 'val_calib'], eval = ['test'] }\n",
+        "[data.splits]\nval_calib = 0\n"
+        "assign = { a = ['train'], b = ['val_calib'], c = ['val_select'], d = ['test'] }\n",
+        "[policy.a]\nuse = 'hybrid'\nfast = 't'\nrobust = 's'\n[policy.t]\nuse = 'threshold'\n"
+        "[policy.s]\nuse = 'scrc'\n[bundle]\nactive = 'a'\nfallback = 't'\n",
+        "[[augment]]\nuse = 'mixup'\non = 'batch'\n",
+    ],
+)
+def test_tables_that_agree(text: str) -> None:
+    assert resolve(MINIMAL + text)
