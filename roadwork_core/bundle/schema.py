@@ -9,6 +9,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from ..errors import Problem
+from ..files import digest_json
 from . import format as fmt
 from .inventory import at, read_bytes
 from .strict_json import MalformedJson, parse_json
@@ -67,7 +68,8 @@ def check(root: Path, manifest: Mapping[str, Any], present: set[str]) -> tuple[D
     for path in sorted(present):
         if path.endswith(".safetensors"):
             problems += _safetensors_problems(root, path)
-    if documents.golden is not None and not any(str(problem.origin) == fmt.GOLDEN_INPUTS for problem in problems):
+    unreadable = {str(problem.origin) for problem in problems}
+    if documents.golden is not None and fmt.GOLDEN_INPUTS in present - unreadable:
         problems += _pictures_agree(root, len(documents.golden["logits"]))
     return documents, problems
 
@@ -121,6 +123,9 @@ def _model_agrees(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> Iter
         yield Problem("is not the positive label of bundle.json", "positive", origin)
     if model["preprocessing"] != manifest["preprocessing"]:
         yield Problem("differs from bundle.json", "preprocessing", origin)
+    tta = model["tta"]
+    if tta["digest"] != digest_json({"use": tta["use"], "options": tta["options"]}):
+        yield Problem("is not that of its use and options", "tta.digest", origin)
 
 
 def _policy_agrees(

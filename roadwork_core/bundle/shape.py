@@ -11,6 +11,9 @@ from ..errors import Problem
 #: Yields what is wrong with a value found at a dotted key.
 Shape = Callable[[Any, str], Iterator[Problem]]
 
+MISSING = "is missing"
+UNKNOWN = "is not a key of this format"
+
 
 def shown(value: Any, limit: int = 60) -> str:
     """A value from a stranger on one printable line of at most `limit` characters."""
@@ -140,11 +143,11 @@ def table(required: Mapping[str, Shape], optional: Mapping[str, Shape] | None = 
         prefix = f"{key}." if key else ""
         for name in required:
             if name not in value:
-                yield Problem("is missing", f"{prefix}{name}")
+                yield Problem(MISSING, f"{prefix}{name}")
         for name, item in value.items():
             if name in known:
                 yield from known[name](item, f"{prefix}{name}")
             elif not open:
-                yield Problem("is not a key of this format", f"{prefix}{shown(name)}")
+                yield Problem(UNKNOWN, f"{prefix}{shown(name)}")
 
     return check

@@ -26,6 +26,7 @@ from .format import (
     problems_of,
 )
 from .inventory import at, compare, read_bytes, survey
+from .shape import MISSING, UNKNOWN
 from .strict_json import MalformedJson, parse_json
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def _read_manifest(root: Path) -> tuple[Any, list[Problem]]:
         message = f"is of format {version}, which this roadwork does not know"
         return None, [Problem(message, "format_version", origin, hint="use a newer roadwork")]
     if problems := problems_of(MANIFEST_SHAPE, manifest, origin):
-        return None, problems
+        return None, _together(problems, origin)
     from ..files import pretty_json
 
     if manifest["bundle_id"] != bundle_id(manifest):
@@ -179,6 +180,17 @@ def _read_manifest(root: Path) -> tuple[Any, list[Problem]]:
     if content != pretty_json(manifest):
         return manifest, [Problem("is not written as roadwork writes it: the file was edited", origin=origin)]
     return manifest, []
+
+
+def _together(problems: list[Problem], origin: Origin) -> list[Problem]:
+    """Missing keys, and unknown ones, each on one line: a file that is no manifest at all is told shortly."""
+    rest = [problem for problem in problems if problem.message not in (MISSING, UNKNOWN)]
+    for message, verb in ((UNKNOWN, "has keys that this format does not know:"), (MISSING, "lacks")):
+        keys = [str(problem.key) for problem in problems if problem.message == message]
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            rest.insert(0, Problem(f"{verb} {', '.join(keys[:3])}{more}", origin=origin))
+    return rest
 
 
 def _components(

@@ -1,0 +1,139 @@
+"""`roadwork predict`: a line per picture in a stable order, errors among them, exit codes as promised."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from roadwork_core.cli import main
+from roadwork_core.plugins import Plugins
+from tests.bundle import toy
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy.make(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(autouse=True)
+def _toy_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Plugins, "load", classmethod(lambda cls, only=None: toy.plugins()))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index, margin in enumerate((-5.0, 0.3, 6.0)):
+        Image.fromarray(toy.picture(margin)).save(folder / f"{index}.png")
+    return folder
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
+    code = main(["predict", *(str(argument) for argument in arguments), "--device", "cpu"])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    return code, out, err
+
+
+def test_one_json_object_a_line(bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, bundle, pictures, "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert [line["path"] for line in lines] == [str(pictures / f"{index}.png") for index in range(3)]
+    assert [line["label"] for line in lines] == ["no_roadwork", None, "roadwork"]
+    assert all(list(line) == ["path", "label", "abstain", "score", "set", "policy", "reason"] for line in lines)
+
+
+def test_a_bad_picture_is_a_line_and_the_rest_go_through(
+    bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "1.png").write_bytes(b"no picture")
+    code, out, err = run(capsys, bundle, pictures, pictures / "gone.png", "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 1
+    assert ["error" in line for line in lines] == [False, True, False, True]
+    assert err == "warning: 2 of 4 could not be predicted\n"
+
+
+def test_people_get_aligned_lines(bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (pictures / "3.png").touch()
+    _, out, _ = run(capsys, bundle, pictures)
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == ["no_roadwork", "abstain", "roadwork", "error"]
+    assert len({line.index(str(pictures)) for line in lines}) == 1
+
+
+def test_csv(bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (pictures / "3.png").touch()
+    _, out, _ = run(capsys, bundle, pictures, "--csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["label"] for row in rows] == ["no_roadwork", "", "roadwork", ""]
+    assert [row["set"] for row in rows[:3]] == ["no_roadwork", "no_roadwork|roadwork", "roadwork"]
+    assert rows[3]["error"]
+
+
+def test_mode_policy_and_must_answer(bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for choice in (["--mode", "fast"], ["--policy", "threshold"], ["--must-answer"]):
+        code, out, _ = run(capsys, bundle, pictures / "1.png", "--json", *choice)
+        line = json.loads(out)
+        assert (code, line["label"], line["abstain"], line["policy"]) == (0, "roadwork", False, "threshold")
+    assert "must answer" in line["reason"]
+
+
+def test_a_mode_that_no_policy_serves_is_refused(
+    bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, bundle, pictures, "--mode", "hybrid")
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert "'hybrid'" in err
+    code, _, err = run(capsys, bundle, pictures, "--policy", "nope")
+    assert code == 2
+    assert "careful, threshold" in err
+
+
+def test_paths_on_standard_input(
+    bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{pictures}/2.png\n{pictures}/0.png\n"))
+    code, out, _ = run(capsys, bundle, "-", "--json", "--batch-size", "1")
+    assert code == 0
+    assert [json.loads(line)["label"] for line in out.splitlines()] == ["roadwork", "no_roadwork"]
+
+
+def test_a_quoted_pattern(bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, bundle, f"{pictures}/[02].png", "--json")
+    assert (code, len(out.splitlines())) == (0, 2)
+
+
+def test_a_damaged_bundle_predicts_nothing(
+    bundle: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = toy.copy(bundle, tmp_path / "damaged")
+    content = bytearray((damaged / "model/weights.safetensors").read_bytes())
+    content[-1] ^= 1
+    (damaged / "model/weights.safetensors").write_bytes(content)
+    code, out, err = run(capsys, damaged, pictures)
+    assert (code, out) == (4, "")
+    assert "model/weights.safetensors: has changed" in err
+
+
+@pytest.mark.parametrize("wrong", [["--batch-size", "0"], ["--mode", "slow"], ["--mode", "fast", "--policy", "x"]])
+def test_wrong_arguments(bundle: Path, wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, bundle, "x.png", *wrong)[0] == 2
+
+
+def test_a_device_that_is_not_there(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["predict", str(bundle), "x.png", "--device", "quantum"])
+    err = capsys.readouterr().err
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "'quantum'" in err
