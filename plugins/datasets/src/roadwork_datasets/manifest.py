@@ -64,7 +64,6 @@ class Manifest:
             samples.append(sample)
         if not samples:
             raise DataError("lists no pictures", path=file, hint="a header and at least one row are needed")
-        ctx.report(f"manifest: {len(samples)} pictures in {file}")
         return samples
 
     def _sample(self, row: ManifestRow, root: Path, named: set[str]) -> Sample:
