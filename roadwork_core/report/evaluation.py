@@ -88,8 +88,25 @@ class Judge:
         }
         return found
 
-    def policy(self, decisions: Decisions, must_answer: Decisions | None = None) -> dict[str, Any]:
-        """All that is measured of one policy's decisions on the split; see docs/reference.
+    def policies(self, decided: Mapping[str, tuple[Decisions, Decisions]]) -> dict[str, dict[str, Any]]:
+        """`policy` for each policy's decisions, as they are and where it may not abstain. Policies that score alike
+        share the figures of their scores."""
+        known: dict[bytes, dict[str, dict[str, Any]]] = {}
+        found = {}
+        for name, (decisions, must_answer) in decided.items():
+            key = decisions.scores.tobytes()
+            if key not in known:
+                known[key] = self.score_metrics(decisions.scores)
+            found[name] = self.policy(decisions, must_answer, known[key])
+        return found
+
+    def policy(
+        self,
+        decisions: Decisions,
+        must_answer: Decisions | None = None,
+        scores: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> dict[str, Any]:
+        """All that is measured of one policy's decisions on the split.
 
         `metrics` are over the samples that were answered, `coverage` says how many those are. `must_answer` are the
         decisions of the same policy where it may not abstain.
@@ -104,7 +121,7 @@ class Judge:
             "coverage": self._share(answered, np.ones(self.n, dtype=np.bool_)),
             "abstention": self._share(~answered, np.ones(self.n, dtype=np.bool_)),
             "selective_risk": self._share(decisions.labels != self.labels, answered),
-            "scores": self.score_metrics(decisions.scores),
+            "scores": dict(self.score_metrics(decisions.scores) if scores is None else scores),
             "confusion": self.confusion(decisions.labels),
             "per_class": self._per_class(decisions),
             "sets": self._sets(decisions),

@@ -109,8 +109,8 @@ def _themed(svg: str, title: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
 
 
-def roc(scores: Floats, labels: NDArray[np.bool_], point: tuple[float, float] | None) -> Figure:
-    """ROC of P(positive) (n,); `point` is (false positive rate, recall) of the policy that decides."""
+def roc(scores: Floats, labels: NDArray[np.bool_], point: tuple[float, float] | None, of: str = "") -> Figure:
+    """ROC of P(positive) (n,); `point` is (false positive rate, recall) of the policy that decides, `of` on what."""
     fpr, tpr, _ = roc_curve(scores, labels)
 
     def plot(axes: Axes) -> None:
@@ -122,7 +122,7 @@ def roc(scores: Floats, labels: NDArray[np.bool_], point: tuple[float, float] | 
             axes.legend(loc="lower right")
         _unit(axes, "false positive rate", "recall (true positive rate)")
 
-    caption = f"Area {auroc(scores, labels):.4f}. The dot is where the active policy works."
+    caption = f"Area {auroc(scores, labels):.4f}. The dot is where the active policy works, {of or 'of all pictures'}."
     return draw("roc", "ROC", caption, plot)
 
 

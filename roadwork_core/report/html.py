@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import Factory, frozen
 
+from ..spec import SPLITS
 from .evaluation import DECISION_METRICS, SCORE_METRICS
 from .figures import PALETTE, Figure
 
@@ -85,6 +86,7 @@ def render(report: Report) -> str:
         decision_tiles=[_tile(name, test[name]) for name in DECISION_METRICS if name in test],
         score_tiles=[_tile(name, test[name]) for name in SCORE_METRICS if name in test],
         splits=split_rows(report.data),
+        notes=data_notes(report.data),
         light=PALETTE,
         dark=_DARK,
     )
@@ -104,19 +106,33 @@ def _tile(name: str, figure: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def split_rows(data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the data table from prepare's report: split, counts per class, samples and groups."""
-    rows = []
-    for split, entry in (data.get("splits") or {}).items():
-        counts = entry.get("classes", entry.get("counts", {})) if isinstance(entry, Mapping) else {}
-        rows.append(
-            {
-                "split": split,
-                "classes": dict(counts),
-                "n": entry.get("n", sum(counts.values())) if isinstance(entry, Mapping) else entry,
-                "groups": entry.get("groups") if isinstance(entry, Mapping) else None,
-            }
-        )
-    return rows
+    """Rows of the data table from prepare's report, in the order of the splits' use."""
+    found: Mapping[str, Any] = data.get("splits", {})
+    order = [split for split in SPLITS if split in found] + sorted(set(found) - set(SPLITS))
+    return [
+        {
+            "split": split,
+            "classes": dict(found[split]["classes"]),
+            "n": found[split]["samples"],
+            "groups": found[split]["groups"],
+        }
+        for split in order
+    ]
+
+
+def data_notes(data: Mapping[str, Any]) -> list[str]:
+    """What else prepare found, each in a sentence."""
+    notes = []
+    bad, near = data.get("bad_images", {}), data.get("near_duplicates", {})
+    if bad.get("count"):
+        notes.append(f"{bad['count']} pictures could not be read and were left out.")
+    if near.get("pairs"):
+        notes.append(f"{near['pairs']} pairs of near-duplicates were found; each pair is in one split.")
+    for side in ("width", "height"):
+        if side in data:
+            spread = data[side]
+            notes.append(f"{side.capitalize()} {spread['min']} to {spread['max']} pixels, median {spread['median']}.")
+    return notes + [f"{warning}." for warning in data.get("warnings", [])]
 
 
 def title(name: str) -> str:
