@@ -97,6 +97,13 @@ def name_problems(cls: type) -> Iterator[Problem]:
 
 def default_problems(cls: type, plugins: Plugins, fields: Mapping[str, Field]) -> Iterator[Problem]:
     """Defaults that a spec could not have written: wrong type, out of bounds, an unknown component."""
+    for name, field in fields.items():
+        if field.nullable and not field.required and field.default is not None:
+            yield Problem(
+                f"{cls.__name__}.{name} may be None, but a spec that leaves it out gets {field.default!r}",
+                key=name,
+                hint="TOML has no null: default to None, or give the case a value of its own",
+            )
     _, problems = instance_of_defaults(cls, plugins, fields)
     yield from problems
 

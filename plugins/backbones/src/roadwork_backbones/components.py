@@ -38,9 +38,9 @@ class Torchvision:
     """A classification network of torchvision without its last linear layer."""
 
     name: str = option(help='torchvision\'s name of the network, such as "resnet18" or "mobilenet_v3_small"')
-    weights: str | None = option(
+    weights: str = option(
         default="default",
-        help='"default" (downloads torchvision\'s best), a .safetensors file with its names, or none with `unset`',
+        help='"default" (downloads torchvision\'s best), "none" (random), or a .safetensors file with its names',
     )
     image_size: int | None = option(
         default=None, minimum=16, maximum=4096, help="height and width of the input in pixels (default: the weights')"

@@ -55,7 +55,7 @@ def rebuild(architecture: Mapping[str, Any]) -> TorchvisionBackbone:
     return TorchvisionBackbone(architecture["name"], Preprocessing.from_json(architecture["preprocessing"]))
 
 
-def load(name: str, weights: str | None, image_size: int | None, report: Callable[[str], None]) -> TorchvisionBackbone:
+def load(name: str, weights: str, image_size: int | None, report: Callable[[str], None]) -> TorchvisionBackbone:
     """The network with the weights that a spec names.
 
     Raises UsageError for a name or size that cannot be, RoadworkError where the weights cannot be had.
@@ -68,7 +68,7 @@ def load(name: str, weights: str | None, image_size: int | None, report: Callabl
             f"torchvision backbone: image_size {image_size} is not a multiple of {multiple}, as {name} needs",
             hint=f"take {lower or multiple} or {lower + multiple}",
         )
-    if weights is None:
+    if weights == "none":
         return TorchvisionBackbone(name, _preprocessing(image_size or 224, multiple))
     if weights == "default":
         published = models.get_model_weights(name).DEFAULT
@@ -182,7 +182,7 @@ def _local_tensors(path: Path) -> Mapping[str, Tensor]:
 
     if path.suffix != ".safetensors":
         raise UsageError(
-            f'torchvision backbone: weights must be "default" or a .safetensors file, got {str(path)!r}',
+            f'torchvision backbone: weights must be "default", "none" or a .safetensors file, got {str(path)!r}',
             hint="pickled checkpoints are not read; save the state dict with safetensors.torch.save_file",
         )
     try:

@@ -1,0 +1,36 @@
+"""The backbones keep what their kind promises, each made without a network."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from roadwork_core.testing import BackboneContract
+
+FOLDER = tempfile.TemporaryDirectory()
+
+
+class TestSmallCnn(BackboneContract):
+    component = "backbones/small_cnn"
+    options: ClassVar = {"width": 4, "stages": 2, "depth": 1, "image_size": 32}
+    variants = ({"norm": "group"},)
+
+
+class TestTorchvision(BackboneContract):
+    component = "backbones/torchvision"
+    options: ClassVar = {"name": "mobilenet_v3_small", "weights": "none", "image_size": 32}
+
+
+class TestTransformers(BackboneContract):
+    component = "backbones/transformers"
+    variants = ({"pooling": "mean", "attention": "eager"}, {"image_size": 64, "gradient_checkpointing": True})
+
+    def base_options(self) -> Mapping[str, Any]:
+        from transformers import Dinov2Config, Dinov2Model
+
+        config = Dinov2Config(
+            hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8, mlp_ratio=2
+        )
+        Dinov2Model(config).save_pretrained(FOLDER.name)
+        return {"model": FOLDER.name}
