@@ -158,7 +158,11 @@ class Checker:
     # --- values ------------------------------------------------------------------------------------------------
 
     def field(self, field: Field, node: Node, path: KeyPath) -> Checked:
-        """The value of one key: its type, then its bounds."""
+        """The value of one key: its type, then its bounds. None, which only documents outside a spec hold, is
+        right where the type allows it."""
+        if node.value is None and field.nullable:
+            self.origins[path] = node.origin
+            return None, None
         if isinstance(field.shape, Slot):
             return self._slot(field, field.shape, node, path)
         if isinstance(field.shape, Section) and isinstance(field.default, Mapping) and node.is_table:

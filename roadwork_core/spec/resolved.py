@@ -107,24 +107,18 @@ def resolve_component(
 ) -> Any:
     """A component instance from its plain table (`use` and options), for documents outside a spec.
 
-    An option that is None (JSON's null) is one that is not given, as in what `component_options` returns.
+    An option may be None (JSON's null) where its type allows it, as in what `component_options` returns.
     `source` names the document in messages. Raises SpecError with every problem.
     """
     found = Findings()
     origin = Origin(source) if source is not None else DEFAULT
-    node = node_of(_without_nulls(values), origin, Path.cwd())
+    node = node_of(values, origin, Path.cwd())
     instance, _ = Checker(plugins, found).component(Slot(Kind(kind)), node, ())
     if source is None:
         found.problems = [attrs.evolve(problem, origin=None) for problem in found.problems]
     found.raise_if_any(source)
     assert instance is not FAILED
     return instance
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return value
 
 
 def _document(source: Path | str, env: Mapping[str, str], found: Findings) -> tuple[Node | None, Path, str]:

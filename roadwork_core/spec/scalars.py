@@ -93,6 +93,8 @@ def got(value: Any) -> str:
         return "a table"
     if isinstance(value, list):
         return "an array"
+    if value is None:
+        return "null"
     if isinstance(value, datetime.date | datetime.time):
         return "a date or time"
     return f"{value!r}"

@@ -208,7 +208,7 @@ def test_a_plugin_that_fails_while_it_looks_is_one_line() -> None:
     def fail(spec: Spec) -> list[Problem]:
         raise RuntimeError("no network")
 
-    with pytest.raises(RoadworkError, match="the plugin acme failed in roadwork_spec_resolved.*no network"):
+    with pytest.raises(RoadworkError, match=r"the plugin acme failed in roadwork_spec_resolved.*no network"):
         resolve(MINIMAL, plugins=toys(acme=plugin(roadwork_spec_resolved=fail)))
 
     @hookimpl

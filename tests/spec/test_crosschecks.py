@@ -36,7 +36,8 @@ from .toys import MINIMAL, resolve
         ),
         (
             "[policy.a]\nuse = 'hybrid'\nfast = 'b'\nrobust = 't'\n"
-            "[policy.b]\nuse = 'hybrid'\nfast = 'a'\nrobust = 't'\n[policy.t]\nuse = 'threshold'\n[bundle]\nactive = 't'\n",
+            "[policy.b]\nuse = 'hybrid'\nfast = 'a'\nrobust = 't'\n"
+            "[policy.t]\nuse = 'threshold'\n[bundle]\nactive = 't'\n",
             ["<text>:8 policy.a: policies need each other in a circle: a -> b -> a"],
         ),
         (

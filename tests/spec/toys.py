@@ -182,6 +182,13 @@ class OtherFocal(Built):
     extra: int = 0
 
 
+@component("loss", "weighted")
+class Weighted(Built):
+    """May be None, and is not by default."""
+
+    path: str | None = "default"
+
+
 @component("head", "strict")
 class StrictHead(Built):
     """Has validators of three kinds."""
