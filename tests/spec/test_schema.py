@@ -149,9 +149,7 @@ def mutated(draw: st.DrawFn) -> Any:
         if what == "replace":
             container[key] = copy.deepcopy(draw(ANYTHING))
         elif what == "nudge":
-            container[key] = copy.deepcopy(
-                draw(ANYTHING.filter(lambda value, old=container[key]: type(value) is type(old)))
-            )
+            container[key] = copy.deepcopy(draw(like(container[key])))
         elif what == "delete":
             del container[key]
         elif isinstance(container, list):
