@@ -26,13 +26,18 @@ class Ema:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
-        self._names, self._live = _averaged(module)
-        self._mean = [tensor.detach().clone() for tensor in self._live]
+        self._parameters, self._statistics = _averaged(module)
+        self._mean = [tensor.clone() for tensor in self._live()]
+
+    def _live(self) -> list[Tensor]:
+        # Asked for anew each time: whoever moves or wraps the module may give a parameter other memory.
+        parameters = [parameter.detach() for parameter in self._parameters.values()]
+        return parameters + [getattr(part, name) for part, name in self._statistics.values()]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Takes in the weights after optimizer step number `step` (from 1)."""
-        torch._foreach_lerp_(self._mean, self._live, 1.0 - warmed_decay(self.decay, step))
+        torch._foreach_lerp_(self._mean, self._live(), 1.0 - warmed_decay(self.decay, step))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -45,32 +50,29 @@ class Ema:
 
     @torch.no_grad()
     def _exchange(self) -> None:
-        for live, mean in zip(self._live, self._mean, strict=True):
+        for live, mean in zip(self._live(), self._mean, strict=True):
             kept = live.clone()
             live.copy_(mean)
             mean.copy_(kept)
 
     def tensors(self) -> dict[str, Tensor]:
         """The averages by the name of the parameter or buffer."""
-        return dict(zip(self._names, self._mean, strict=True))
+        return dict(zip((*self._parameters, *self._statistics), self._mean, strict=True))
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes back what `tensors` gave. Raises RoadworkError where the names differ."""
-        if sorted(tensors) != sorted(self._names):
+        own = self.tensors()
+        if own.keys() != tensors.keys():
             raise RoadworkError("the averaged weights are of another model")
-        for name, mean in zip(self._names, self._mean, strict=True):
+        for name, mean in own.items():
             mean.copy_(tensors[name])
 
 
-def _averaged(module: nn.Module) -> tuple[list[str], list[Tensor]]:
-    names, live = [], []
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            names.append(name)
-            live.append(parameter.detach())
+def _averaged(module: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, tuple[nn.Module, str]]]:
+    parameters = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    statistics: dict[str, tuple[nn.Module, str]] = {}
     for prefix, part in module.named_modules():
         if isinstance(part, _NormBase) and part.running_mean is not None and part.running_var is not None:
-            for name, tensor in (("running_mean", part.running_mean), ("running_var", part.running_var)):
-                names.append(f"{prefix}.{name}" if prefix else name)
-                live.append(tensor)
-    return names, live
+            for name in ("running_mean", "running_var"):
+                statistics[f"{prefix}.{name}" if prefix else name] = (part, name)
+    return parameters, statistics

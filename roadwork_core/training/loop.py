@@ -312,8 +312,8 @@ class Loop:
                 position.history.append(line)
                 best = best_epoch(position.history, recipe.select_by)
                 improved = best is not None and best.epoch == line["epoch"]
-                if improved and self.accelerator.is_main_process:
-                    position.best = snapshot.keep_best(position.epoch + 1)
+                if improved:
+                    position.best = snapshot.keep_best(position.epoch + 1, write=self.accelerator.is_main_process)
         if metrics is None:
             self._interrupt()
         self._shown.epoch(line, recipe.select_by, best=improved)

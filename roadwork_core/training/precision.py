@@ -86,9 +86,10 @@ def make_accelerator(requested: str, *, trackers: Sequence[Any] = (), folder: Pa
     """
     from accelerate import Accelerator, PartialState
     from accelerate.state import AcceleratorState
-    from accelerate.utils import ProjectConfiguration
+    from accelerate.utils import ProjectConfiguration, parse_flag_from_env
 
-    choice = choose_precision(requested, PartialState().device)
+    processes = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    choice = choose_precision(requested, processes.device)
     # Accelerate keeps the first format of a process for good; a second run of the same process may want another.
     AcceleratorState._reset_state()
     project = ProjectConfiguration(logging_dir=str(folder)) if folder else None

@@ -97,10 +97,11 @@ class Snapshot:
             self.scaler.load_state_dict(from_json(found.state["scaler"], found.tensors))
         return Position(**found.state["position"])
 
-    def keep_best(self, epoch: int) -> str:
-        """Writes the weights that the model computes with now as those of `epoch`; returns the file's name."""
+    def keep_best(self, epoch: int, *, write: bool) -> str:
+        """The name of the file with the weights of `epoch`; where `write`, those that the model has now go into it."""
         name = f"best-{epoch}.safetensors"
-        write_checkpoint(self.folder / name, {"epoch": epoch}, changing_tensors(self.model))
+        if write:
+            write_checkpoint(self.folder / name, {"epoch": epoch}, changing_tensors(self.model))
         return name
 
     def load_best(self, position: Position) -> None:
