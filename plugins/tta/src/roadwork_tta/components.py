@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from roadwork_core import component, option
 from roadwork_core.kinds import TtaContext
 
-from .multiview import MultiviewTta, Whole
+if TYPE_CHECKING:
+    from .multiview import MultiviewTta
 
 Fusion = Literal["mean_logit", "mean_probability", "max", "entropy"]
 _FUSION_HELP = (
@@ -21,6 +22,8 @@ class NoTta:
     """One view: the evaluation transform alone."""
 
     def build(self, ctx: TtaContext) -> MultiviewTta:
+        from .multiview import MultiviewTta, Whole
+
         return MultiviewTta(ctx, whole=(Whole(ctx.image_size, False),), fusion="mean_logit")
 
 
@@ -31,6 +34,8 @@ class Flip:
     fusion: Fusion = option(default="mean_logit", help=_FUSION_HELP)
 
     def build(self, ctx: TtaContext) -> MultiviewTta:
+        from .multiview import MultiviewTta, Whole
+
         whole = (Whole(ctx.image_size, False), Whole(ctx.image_size, True))
         return MultiviewTta(ctx, whole=whole, fusion=self.fusion)
 
@@ -58,6 +63,8 @@ class Multiview:
             raise ValueError("tiles = 1 is the whole picture again: take 0 or at least 2")
 
     def build(self, ctx: TtaContext) -> MultiviewTta:
+        from .multiview import MultiviewTta, Whole
+
         sizes = [ctx.image_size, *(_snapped(scale, ctx) for scale in self.scales)]
         mirrored = (False, True) if self.flip else (False,)
         # Small inputs may snap two scales to one size: each size stands once.
