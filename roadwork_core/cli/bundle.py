@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from roadwork_core.bundle import Bundle
     from roadwork_core.console import Console
 
+#: The order in which figures are shown; others follow.
+METRICS = ("mcc", "accuracy", "f1", "balanced_accuracy", "precision", "recall", "specificity", "auroc")
 LEVELS = ("files", "schema", "plugins", "load", "replay")
 
 
@@ -131,9 +133,11 @@ def _policy_lines(name: str, policy: Mapping[str, Any], bundle: Bundle) -> list[
     lines = [title]
     evidence = bundle.manifest["evidence"].get(name)
     if evidence:
-        for metric, figure in evidence["metrics"].items():
-            lines.append(f"  {evidence['split']} {metric:<18} {_figure(figure)}")
-        lines.append(f"  {evidence['split']} samples            {evidence['n']}")
+        figures = {key: evidence[key] for key in ("coverage", "selective_risk") if key in evidence}
+        figures |= {key: evidence["metrics"][key] for key in METRICS if key in evidence["metrics"]}
+        figures |= {key: figure for key, figure in evidence["metrics"].items() if key not in METRICS}
+        lines += [f"  {evidence['split']} {key:<18} {_figure(figure)}" for key, figure in figures.items()]
+        lines.append(f"  {evidence['split']} {'samples':<18} {evidence['n']}")
     guarantee = policy["guarantee"]
     lines.append(f"  guarantee: {guarantee.get('text', guarantee) if guarantee else 'none'}")
     return lines

@@ -105,7 +105,8 @@ def _evaluation(card: Card) -> str:
     metrics = card.metrics
     level = round(100 * metrics["level"])
     body = []
-    for name, policy in metrics["policies"].items():
+    for name in card.policies:
+        policy = metrics["policies"][name]
         values = [_figure(policy["metrics"][metric]) for metric in _SHOWN]
         body.append([name, percent(policy["coverage"]["value"]), percent(policy["selective_risk"]["value"]), *values])
     header = ["policy", "answers", "of them wrong", *(metric.replace("_", " ") for metric in _SHOWN)]
@@ -114,7 +115,8 @@ def _evaluation(card: Card) -> str:
         f" {metrics['bootstrap']} resamples of whole groups. Metrics are over the answered pictures."
     )
     lines = []
-    for name, policy in metrics["policies"].items():
+    for name in card.policies:
+        policy = metrics["policies"][name]
         if "audit" in policy:
             audit = policy["audit"]
             by_class = "; ".join(

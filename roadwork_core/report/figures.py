@@ -224,7 +224,7 @@ def risk_against_coverage(
         axes.set_ylim(0, None)
         axes.set_xlabel("coverage (share of samples answered)")
         axes.set_ylabel("error of the answers")
-        axes.legend(loc="upper left")
+        axes.figure.legend(loc="outside lower center", ncols=2)
 
     return draw("risk_coverage", "Risk and coverage", "What abstaining buys: fewer answers, fewer of them wrong.", plot)
 

@@ -39,7 +39,7 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     weights = ctx.input("train", "weights.safetensors")
     metrics = _read(ctx, "evaluate", "metrics.json")
     report = _read(ctx, "prepare", "report.json")
-    policies = {path.stem: json.loads(path.read_bytes()) for path in ctx.inputs("fit", "policies/*.json")}
+    policies = {name: _read(ctx, "fit", f"policies/{name}.json") for name in ctx.spec.policy}
     modes_of = {name: str(getattr(component, "mode", "fast")) for name, component in ctx.spec.policy.items()}
     active = active_policy(ctx)
     decider = decider_of(

@@ -39,8 +39,8 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     """Writes metrics.json, report.html and each plot as PNG; returns the headline of the active policy."""
     scores = read_scores(ctx.input("score", "test.csv"))
     rows = read_rows(ctx.input("prepare", "samples/test.jsonl"))
-    classes = json.loads(ctx.input("prepare", "classes.json").read_bytes())
-    documents = {path.stem: json.loads(path.read_bytes()) for path in ctx.inputs("fit", "policies/*.json")}
+    classes = _read(ctx, "prepare", "classes.json")
+    documents = {name: _read(ctx, "fit", f"policies/{name}.json") for name in ctx.spec.policy}
     decider = _decider(ctx, documents, classes)
     decided, fallbacks = _decide(decider, scores)
     metrics = _metrics(ctx, scores, decider, decided, fallbacks, classes["classes"])
@@ -51,6 +51,10 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     page = _report(ctx, metrics, decided[decider.active][0], rows, documents, drawn)
     write_atomic(ctx.folder / "report.html", render(page).encode())
     return {"test": metrics["test"], "active": metrics["active"], "n": metrics["n"], "groups": metrics["groups"]}
+
+
+def _read(ctx: StageContext, stage: str, name: str) -> Any:
+    return json.loads(ctx.input(stage, name).read_bytes())
 
 
 def _decider(ctx: StageContext, documents: Mapping[str, Mapping[str, Any]], classes: Mapping[str, Any]) -> Decider:
@@ -229,7 +233,7 @@ def _report(
         figures=drawn,
         mistakes=mistakes,
         mistakes_total=total,
-        data=json.loads(ctx.input("prepare", "report.json").read_bytes()),
+        data=_read(ctx, "prepare", "report.json"),
         spec=dump_toml(ctx.resolved.values),
         versions={**library_versions(), **plugin_versions(components, ctx.plugins)},
     )
@@ -241,7 +245,7 @@ def _mistakes(
     """The wrong answers given with the most confidence, and how many wrong answers there are."""
     targets = np.array([row.target for row in rows], dtype=np.int64)
     wrong = np.flatnonzero((decisions.labels != ABSTAIN) & (decisions.labels != targets))
-    positive = json.loads(ctx.input("prepare", "classes.json").read_bytes())["positive"]
+    positive = _read(ctx, "prepare", "classes.json")["positive"]
     confidence = np.where(decisions.labels == positive, decisions.scores, 1.0 - decisions.scores)
     worst = sorted(wrong.tolist(), key=lambda row: (-confidence[row], row))[:MISTAKES]
     return [
