@@ -13,12 +13,13 @@ def effective_rank(features: Tensor) -> float:
 
     Between 1 (all on a line) and min(N - 1, D); 0 for features that are all the same.
     """
-    values = torch.linalg.svdvals((features - features.mean(dim=0)).double())
-    total = float(values.sum())
-    scale = float(features.double().abs().max())
-    if total <= 1e-9 * max(scale, 1e-300):
+    exact = features.double()
+    centred = exact - exact.mean(dim=0)
+    # What is left of features that are all the same is rounding, and rounding has a high rank.
+    if float(centred.norm()) <= 1e-5 * float(exact.norm()):
         return 0.0
-    shares = (values / total).clamp_min(1e-300)
+    values = torch.linalg.svdvals(centred)
+    shares = (values / values.sum()).clamp_min(1e-300)
     return math.exp(float(-(shares * shares.log()).sum()))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,8 +34,8 @@ class DinoObjective(nn.Module):
         self.options = options
         self.total_steps = ctx.total_steps
         self.head = PrototypeHead(ctx.feature_dim, options.hidden, options.bottleneck, options.prototypes)
-        self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
         self.teacher = Averaged(ctx.backbone)
+        self.teacher_head = Averaged(self.head)
         self.register_buffer("center", torch.zeros(options.prototypes))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("_seen", torch.zeros(options.prototypes), persistent=False)
@@ -45,7 +44,7 @@ class DinoObjective(nn.Module):
         options, step = self.options, int(self.step)
         both = torch.cat([views[0], views[1]])
         with torch.no_grad():
-            teacher = self.teacher_head(self.teacher(self._backbone[0], both))
+            teacher = self.teacher_head(self.head, self.teacher(self._backbone[0], both))
             # Taken in by `after_step`: this step is centred by the steps before it.
             self._seen = teacher.mean(dim=0)
         features = self._backbone[0](both)
@@ -66,8 +65,7 @@ class DinoObjective(nn.Module):
         self.center.lerp_(self._seen, 1.0 - self.options.center_momentum)
         momentum = teacher_momentum(self.options.momentum, step, self.total_steps)
         self.teacher.follow(self._backbone[0], momentum)
-        for own, live in zip(self.teacher_head.parameters(), self.head.parameters(), strict=True):
-            own.lerp_(live, 1.0 - momentum)
+        self.teacher_head.follow(self.head, momentum)
         self.step.fill_(step + 1)
 
     def _teacher_temperature(self, step: int) -> float:
@@ -90,11 +88,11 @@ class Averaged(nn.Module):
         for name, tensor in _moving(network):
             self.register_buffer(name.replace(".", "/"), tensor.detach().clone())
 
-    def forward(self, network: nn.Module, images: Tensor) -> Tensor:
+    def forward(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """The answer of `network`, in evaluation mode, with the averages in place of its own weights."""
         weights = {name.replace("/", "."): tensor for name, tensor in self.named_buffers()}
         with _evaluating(network):
-            answer: Tensor = torch.func.functional_call(network, weights, (images,))
+            answer: Tensor = torch.func.functional_call(network, weights, (inputs,))
         return answer
 
     @torch.no_grad()
