@@ -31,7 +31,8 @@ class LossContract(ComponentContract):
         loss.sum().backward()
         return {"loss": loss, "gradient": logits.grad}
 
-    def test_reduces_to_a_mean_or_one_value_per_sample(self) -> None:
+    def test_reduces(self) -> None:
+        """To a mean, or to one value per sample."""
         import torch
 
         for component in self.cases():
