@@ -233,11 +233,11 @@ class Checker:
 
     def _slot(self, field: Field, slot: Slot, node: Node, path: KeyPath) -> Checked:
         one = Slot(slot.kind)
+        self.origins[path] = node.origin
         if slot.named:
             return self._table(one, node, path)
         if slot.many:
             return self._array(Array(one), node, path)
-        self.origins[path] = node.origin
         if node.value is UNKNOWN:
             return _FAILED
         return self.component(one, node, path, None if field.required else field.default)

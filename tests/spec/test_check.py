@@ -9,7 +9,7 @@ import pytest
 from roadwork_core.errors import Origin, Problem, RoadworkError, SpecError
 from roadwork_core.hookspecs import hookimpl
 from roadwork_core.plugins import Plugins
-from roadwork_core.spec import Spec, load_spec
+from roadwork_core.spec import Spec, format_key, load_spec, walk
 
 from .conftest import lines, problems
 from .toys import MINIMAL, TOYS, Colliding, Focal, OtherFocal, StrictHead, Untyped, plugin, resolve, toys
@@ -183,6 +183,14 @@ def test_values_are_json_and_hold_every_key() -> None:
     assert json.loads(json.dumps(values)) == values
     assert set(values) == {field.name for field in Spec.__attrs_attrs__}  # type: ignore[attr-defined]
     assert values["adapt"] is None
+
+
+def test_every_leaf_and_table_has_an_origin() -> None:
+    text = MINIMAL + "[policy.'a.b']\nuse = 'scrc'\n[[augment]]\nuse = 'flip'\n[[augment]]\nuse = 'flip'\n"
+    for resolved in (resolve(MINIMAL), resolve(text)):
+        for path, _ in walk(resolved.values):
+            for size in range(1, len(path) + 1):
+                assert resolved.origin(format_key(path[:size])).source in ("<text>", "default")
 
 
 def test_plugins_may_refuse_a_spec_that_checked() -> None:
