@@ -239,19 +239,6 @@ def _report(
 ) -> dict[str, Any]:
     splits = {split: _split_report([row for row in rows if row.split == split], classes, len(rows)) for split in SPLITS}
     conflicts = _label_conflicts(rows, grouped.pairs)
-    warnings = [
-        f'{split} has only {count} samples of "{label}": what is fitted or measured there is uncertain'
-        for split in SPLITS[1:]
-        for label, count in splits[split]["classes"].items()
-        if count < FEW
-    ]
-    if conflicts:
-        warnings.append(
-            f"{len(conflicts)} pairs of (nearly) the same picture have different labels, for example"
-            f" {conflicts[0]['paths'][0]} and {conflicts[0]['paths'][1]}"
-        )
-    if bad:
-        warnings.append(f"{len(bad)} images cannot be used and were skipped; bad_images.jsonl says why")
     return {
         "schema": "roadwork.prepare/1",
         "samples": len(rows),
@@ -269,8 +256,27 @@ def _report(
         },
         "width": _spread([row.width for row in rows]),
         "height": _spread([row.height for row in rows]),
-        "warnings": warnings,
+        "warnings": _warnings(splits, conflicts, len(bad)),
     }
+
+
+def _warnings(splits: Mapping[str, Any], conflicts: Sequence[Mapping[str, Any]], bad: int) -> list[str]:
+    warnings = [
+        f'{split} has only {count} sample{"s" if count > 1 else ""} of "{label}": what is fitted or measured there is'
+        " uncertain"
+        for split in SPLITS[1:]
+        for label, count in splits[split]["classes"].items()
+        if count < FEW
+    ]
+    if conflicts:
+        pairs, (first, second) = f"pair{'s' if len(conflicts) > 1 else ''}", conflicts[0]["paths"]
+        warnings.append(
+            f"{len(conflicts)} {pairs} of (nearly) the same picture with different labels, for example {first}"
+            f" and {second}"
+        )
+    if bad:
+        warnings.append(f"{bad} image{'s' if bad > 1 else ''} cannot be used, skipped; bad_images.jsonl says why")
+    return warnings
 
 
 def _split_report(rows: Sequence[Row], classes: Classes, total: int) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roadwork_core.data.splits import divide
 
+Grouped = tuple[list[str], np.ndarray]
 FRACTIONS = {"train": 0.6, "val_select": 0.15, "val_calib": 0.15, "test": 0.1}
 
 
@@ -33,8 +35,9 @@ def fractions(draw: st.DrawFn) -> dict[str, float]:
     return {name: part / sum(parts) for name, part in zip(FRACTIONS, parts, strict=True)}
 
 
+@settings(max_examples=50, deadline=None)
 @given(grouped(), fractions(), st.integers(0, 2**32 - 1))
-def test_no_group_is_in_two_splits_and_every_sample_in_one(data, parts, seed) -> None:
+def test_no_group_is_in_two_splits_and_every_sample_in_one(data: Grouped, parts: dict[str, float], seed: int) -> None:
     groups, targets = data
     splits = divide(groups, targets, parts, seed=seed)
     assert len(splits) == len(groups)
@@ -45,8 +48,9 @@ def test_no_group_is_in_two_splits_and_every_sample_in_one(data, parts, seed) ->
     assert all(len(found) == 1 for found in where.values())
 
 
+@settings(max_examples=50, deadline=None)
 @given(grouped(), st.randoms(use_true_random=False), st.integers(0, 2**32 - 1))
-def test_the_order_of_the_samples_does_not_matter(data, random, seed) -> None:
+def test_the_order_of_the_samples_does_not_matter(data: Grouped, random: Random, seed: int) -> None:
     groups, targets = data
     order = list(range(len(groups)))
     random.shuffle(order)
@@ -56,8 +60,9 @@ def test_the_order_of_the_samples_does_not_matter(data, random, seed) -> None:
     assert plain == divide(groups, targets, FRACTIONS, seed=seed)
 
 
+@settings(max_examples=50, deadline=None)
 @given(grouped(max_classes=1), fractions(), st.integers(0, 1000))
-def test_fractions_are_hit_within_the_largest_group(data, parts, seed) -> None:
+def test_fractions_are_hit_within_the_largest_group(data: Grouped, parts: dict[str, float], seed: int) -> None:
     groups, targets = data
     largest = max(Counter(groups).values())
     counts = Counter(divide(groups, targets, parts, seed=seed))
@@ -68,8 +73,9 @@ def test_fractions_are_hit_within_the_largest_group(data, parts, seed) -> None:
         assert abs(counts[name] - part * len(groups)) <= slack
 
 
+@settings(max_examples=50, deadline=None)
 @given(grouped(pure=True), st.integers(0, 1000))
-def test_each_class_is_divided_in_proportion(data, seed) -> None:
+def test_each_class_is_divided_in_proportion(data: Grouped, seed: int) -> None:
     groups, targets = data
     splits = np.array(divide(groups, targets, FRACTIONS, seed=seed))
     largest = max(Counter(groups).values())
@@ -81,8 +87,9 @@ def test_each_class_is_divided_in_proportion(data, seed) -> None:
                 assert abs((splits[members] == name).sum() - part * members.sum()) <= 2 * largest
 
 
+@settings(max_examples=50, deadline=None)
 @given(grouped(pure=True), fractions(), st.integers(0, 1000))
-def test_a_class_with_enough_groups_is_in_every_split(data, parts, seed) -> None:
+def test_a_class_with_enough_groups_is_in_every_split(data: Grouped, parts: dict[str, float], seed: int) -> None:
     groups, targets = data
     splits = divide(groups, targets, parts, seed=seed)
     for target in set(targets.tolist()):
