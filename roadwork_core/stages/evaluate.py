@@ -220,11 +220,10 @@ def _report(
     documents: Mapping[str, Mapping[str, Any]],
     drawn: list[plots.Figure],
 ) -> Report:
-    from roadwork_core.runs.fingerprint import library_versions, plugin_versions
+    from roadwork_core.runs.fingerprint import components_in, library_versions, plugin_versions
     from roadwork_core.spec import dump_toml
 
     mistakes, total = _mistakes(ctx, metrics["classes"], decisions, rows)
-    components = [type(component) for component in ctx.spec.policy.values()]
     return Report(
         name=ctx.spec.name,
         description=ctx.spec.description,
@@ -235,7 +234,7 @@ def _report(
         mistakes_total=total,
         data=_read(ctx, "prepare", "report.json"),
         spec=dump_toml(ctx.resolved.values),
-        versions={**library_versions(), **plugin_versions(components, ctx.plugins)},
+        versions={**library_versions(), **plugin_versions(list(components_in(ctx.spec)), ctx.plugins)},
     )
 
 

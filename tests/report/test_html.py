@@ -1,0 +1,263 @@
+"""The report is one file that needs nothing else, says every figure, and lets no name break out of its place."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+
+from roadwork_core.decisions import Decisions
+from roadwork_core.report import figures as plots
+from roadwork_core.report.card import Card, model_card
+from roadwork_core.report.evaluation import Judge, headline
+from roadwork_core.report.html import Mistake, Report, data_notes, render, split_rows
+
+CLASSES = ["no_roadwork", "roadwork"]
+VOID = {"meta", "img", "br", "link", "input", "hr", "path", "use", "rect", "line", "circle"}
+DATA = {
+    "splits": {
+        name: {"samples": 10, "groups": 5, "classes": {"no_roadwork": 4, "roadwork": 6}}
+        for name in ("val_calib", "test", "train", "val_select")
+    },
+    "bad_images": {"count": 2},
+    "near_duplicates": {"pairs": 3},
+    "warnings": ["test has only 4 samples"],
+}
+
+
+def make_metrics(abstains: bool = True, seed: int = 0) -> tuple[dict[str, Any], Decisions, Any]:
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(120) < 0.6).astype(np.int64)
+    scores = 1 / (1 + np.exp(-rng.normal(2.0 * labels - 1, 1.2)))
+    said = (scores >= 0.5).astype(np.int64)
+    if abstains:
+        said[np.abs(scores - 0.5) < 0.15] = -1
+    sets = said[:, None] == np.arange(2)
+    sets[said == -1] = True
+    decisions = Decisions(labels=said, scores=scores, sets=sets, reasons=["r"] * 120)
+    judge = Judge(labels=labels, groups=None, classes=CLASSES, positive=1, resamples=100)
+    policies = judge.policies({"careful": (decisions, decisions), "threshold": (decisions, decisions)})
+    for entry in policies.values():
+        entry |= {"mode": "fast", "fallbacks": {"careful gave an empty set": 2}}
+    metrics = {
+        "n": 120,
+        "groups": 120,
+        "classes": CLASSES,
+        "positive": "roadwork",
+        "negative": "no_roadwork",
+        "level": 0.95,
+        "bootstrap": 100,
+        "active": "careful",
+        "fallback": "threshold",
+        "split": "test",
+        "test": headline(policies["careful"]),
+        "confusion": policies["careful"]["confusion"],
+        "policies": policies,
+    }
+    return metrics, decisions, labels == 1
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    metrics, decisions, truth = make_metrics()
+    return Report(
+        name="streets",
+        description="A description.",
+        metrics=metrics,
+        policies={
+            "careful": {"use": "scrc", "guarantee": {"text": "Nine of ten."}},
+            "threshold": {"use": "threshold", "guarantee": None},
+        },
+        figures=[plots.confusion(metrics["confusion"]), plots.roc(decisions.scores, truth, (0.1, 0.9))],
+        mistakes=[
+            Mistake(path="a/b.jpg", truth="roadwork", decided="no_roadwork", score=0.01, reason="r", jpeg=b"\xff\xd8"),
+            Mistake(path="a/gone.jpg", truth="roadwork", decided="no_roadwork", score=0.02, reason="r"),
+        ],
+        mistakes_total=7,
+        data=DATA,
+        spec='name = "streets"\n',
+        versions={"roadwork": "0.1.0"},
+    )
+
+
+class Balanced(HTMLParser):
+    """Collects text and insists that tags close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.text.append(data)
+
+
+def words(page: str) -> str:
+    parser = Balanced()
+    parser.feed(page)
+    parser.close()
+    assert parser.open == []
+    return " ".join(" ".join(parser.text).split())
+
+
+def test_the_page_needs_nothing_from_outside(report: Report) -> None:
+    page = render(report)
+    for attribute in re.findall(r'(?:src|href)="([^"]*)"', page):
+        assert attribute.startswith(("data:", "#")), attribute
+    assert "<script" not in page
+    assert "<link" not in page
+    assert "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
+    assert set(re.findall(r"https?://[^\s\"'<)]+", page)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+    assert "default-src 'none'" in page
+
+
+def test_the_page_says_what_was_measured(report: Report) -> None:
+    text = words(render(report))
+    mcc = report.metrics["test"]["mcc"]
+    for part in (
+        f"{mcc['value']:.3f}",
+        f"{mcc['low']:.3f} to {mcc['high']:.3f}",
+        "Nine of ten.",
+        "No guarantee is attached",
+        "2 times: careful gave an empty set",
+        "The 2 of 7 wrong answers",
+        "2 pictures could not be read",
+        'name = "streets"',
+        "active",
+        "fallback",
+    ):
+        assert part in text, part
+
+
+def test_the_same_report_is_the_same_page(report: Report) -> None:
+    assert render(report) == render(report)
+    metrics, _, _ = make_metrics()
+    assert plots.confusion(metrics["confusion"]) == plots.confusion(metrics["confusion"])
+
+
+def test_names_are_text_and_never_markup(report: Report) -> None:
+    evil = "<script>alert(1)</script>\"'& $x$ $"
+    mistakes = [attrs.evolve(report.mistakes[0], path=evil, truth=evil)]
+
+    def plot(axes: Any) -> None:
+        axes.set_xlabel(evil)
+
+    figure = plots.draw("x", evil, evil, plot)
+    page = render(attrs.evolve(report, name=evil, description=evil, mistakes=mistakes, spec=evil, figures=[figure]))
+    assert "<script" not in page
+    assert evil in words(page)
+
+
+def test_a_report_without_figures_for_decisions_still_renders(report: Report) -> None:
+    nothing = {"value": None, "low": None, "high": None}
+    metrics = {**report.metrics, "test": dict.fromkeys(report.metrics["test"], nothing)}
+    assert "n/a" in words(render(attrs.evolve(report, metrics=metrics, mistakes=(), data={}, versions={})))
+
+
+def test_many_classes_render(report: Report) -> None:
+    metrics = {**report.metrics, "classes": ["a", "b", "c"], "positive": "b", "negative": None}
+    assert "against the other classes" in words(render(attrs.evolve(report, metrics=metrics)))
+
+
+def test_colours_follow_the_theme_and_ids_do_not_collide(report: Report) -> None:
+    page = render(report)
+    for figure in report.figures:
+        for colour in plots.PALETTE.values():
+            assert colour not in figure.svg
+        assert "var(--accent)" in figure.svg
+        assert figure.png.startswith(b"\x89PNG")
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    for reference in re.findall(r'(?:href="#|url\(#)([^")]+)', page):
+        assert reference in ids
+
+
+def test_the_plateau_is_the_widest_run_of_best_cuts() -> None:
+    probability = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+    value = np.array([0.0, 0.9, 0.1, 0.9, 0.9, 0.1, 0.0])
+    assert list(plots.plateau(probability, value)) == pytest.approx([0.35, 0.55])
+
+
+def test_every_plot_draws_small_and_lopsided_data() -> None:
+    scores, labels = np.array([0.0, 1.0, 0.5, 0.5]), np.array([False, True, True, False])
+    ece = {"value": 0.1, "null_mean": 0.1, "null_95": 0.2}
+    history = [{"epoch": 1, "train_loss": 0.7, "mcc": None}]
+    for figure in (
+        plots.roc(scores, labels, None),
+        plots.precision_recall(scores, labels, None),
+        plots.score_histogram(scores, labels, CLASSES, None),  # type: ignore[arg-type]
+        plots.calibration(scores, labels, ece),
+        plots.risk_against_coverage(scores, labels, {}),
+        plots.threshold_curve({"probability": scores[:1], "value": scores[:1]}, 0.5, "mcc", None, "t"),
+        plots.training(history, "mcc", None),
+    ):
+        assert "<svg" in figure.svg
+
+
+def test_splits_are_in_the_order_of_their_use() -> None:
+    assert [row["split"] for row in split_rows(DATA)] == ["train", "val_select", "val_calib", "test"]
+    assert split_rows({}) == []
+    assert data_notes({}) == []
+
+
+def card(**changes: Any) -> Card:
+    metrics, _, _ = make_metrics()
+    options: dict[str, Any] = {
+        "name": "streets",
+        "description": "Streets.",
+        "license": "Apache-2.0",
+        "labels": CLASSES,
+        "positive": "roadwork",
+        "metrics": metrics,
+        "policies": {
+            "careful": {"guarantee": {"text": "Nine of ten."}},
+            "threshold": {"guarantee": None},
+        },
+        "modes": {"fast": "threshold"},
+        "active": "careful",
+        "fallback": "threshold",
+        "data": DATA,
+    }
+    return Card(**{**options, **changes})
+
+
+def test_the_card_is_written_from_the_evidence() -> None:
+    made = card()
+    text = model_card(made)
+    mcc = made.metrics["policies"]["careful"]["metrics"]["mcc"]
+    for part in (
+        "license: apache-2.0",
+        "# streets",
+        f"{mcc['value']:.3f} [{mcc['low']:.3f}, {mcc['high']:.3f}]",
+        "| train | 4 | 6 | 10 | 5 |",
+        "- `careful`: Nine of ten.",
+        "- `threshold`: none",
+        "By default `careful` decides, `threshold` answers",
+        "## Limits",
+        "120 test pictures",
+    ):
+        assert part in text, part
+    assert text == model_card(card())
+
+
+def test_a_proprietary_card_says_so() -> None:
+    text = model_card(card(license="proprietary", fallback=None, data={}))
+    assert "license: other" in text
+    assert "proprietary; see `LICENSE`" in text
