@@ -13,7 +13,8 @@ seed = 0                           # everything random follows from it
 
 [data]                             # pictures as root/<class>/*.jpg, one folder per class
 use = "image_folder"
-root = "${{spec_dir}}/images"        # ${{spec_dir}} is this file's folder; ${{env:NAME}} is an environment variable
+root = "${{spec_dir}}/images"        # ${{spec_dir}} is this file's folder, ${{env:NAME}} an environment variable; a
+                                   # relative path would be relative to the folder in which roadwork is called
 # positive = "roadwork"            # the class that scores are about; without it "roadwork", else the last class
 # on_bad_image = "skip"            # an unreadable picture is left out and listed, instead of ending the run
 
