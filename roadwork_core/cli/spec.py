@@ -116,6 +116,8 @@ def _diff(before: Path, after: Path, plugins: Plugins, console: Console) -> int:
             problems += error.problems()
     if problems:
         raise SpecError(dict.fromkeys(problems))
+    for warning in (warning for spec in resolved for warning in spec.warnings):
+        console.warn(str(warning))
     found = differences(resolved[0].values, resolved[1].values)
     if console.as_json:
         console.json({"a": str(before), "b": str(after), "differences": [difference.to_json() for difference in found]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import attrs
 
 from .findings import Findings
 from .hints import nearest
-from .model import SPLITS, Data, Spec, Splits
+from .model import NAME_PATTERN, SPLITS, Data, Spec, Splits
 from .tree import DEFAULT, KeyPath, format_key
 
 _TOLERANCE = 1e-9
@@ -93,6 +94,10 @@ def _policies(policies: Mapping[str, Any], report: _Reporter) -> None:
         report("a spec needs at least one policy", "policy", hint='write [policy.threshold] with use = "threshold"')
     needs: dict[str, Sequence[str]] = {}
     for name, policy in policies.items():
+        if not re.fullmatch(NAME_PATTERN, name):
+            report(
+                f'the policy name "{name}" cannot be a file name', "policy", name, hint=f"it must match {NAME_PATTERN}"
+            )
         requires = getattr(policy, "requires", None)
         needs[name] = tuple(requires() or ()) if callable(requires) else ()
         for member in needs[name]:

@@ -9,6 +9,8 @@ from ..component import option, section, slot
 from ..kinds import Kind
 
 SPEC_VERSION = 1
+#: What names a run, a bundle or a policy, and so a file or folder.
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 SPLITS = ("train", "val_select", "val_calib", "test")
 SplitName = Literal["train", "val_select", "val_calib", "test"]
 SelectBy = Literal["mcc", "f1", "balanced_accuracy", "accuracy", "auroc", "average_precision", "nll"]
@@ -151,7 +153,7 @@ class Spec:
     """One experiment, whole."""
 
     spec_version: int = option(default=SPEC_VERSION, choices=(SPEC_VERSION,), help="version of this format")
-    name: str = option(pattern=r"[A-Za-z0-9][A-Za-z0-9._-]*", help="names the run directory and the bundle")
+    name: str = option(pattern=NAME_PATTERN, help="names the run directory and the bundle")
     seed: int = option(default=0, minimum=0, maximum=2**32 - 1, help="everything random follows from it")
     description: str = option(default="", help="for people")
     data: Data

@@ -58,6 +58,13 @@ from .toys import MINIMAL, resolve
                 '<text>:10 bundle.fallback: "x" is not a policy of the spec (known: threshold)',
             ],
         ),
+        (
+            "[policy.'../x']\nuse = 'threshold'\n",
+            [
+                '<text>:8 policy."../x": the policy name "../x" cannot be a file name'
+                " (it must match [A-Za-z0-9][A-Za-z0-9._-]*)"
+            ],
+        ),
         ("[[augment]]\nuse = 'mixup'\n", ['<text>:8 augment.0.on: works on whole batches (write on = "batch")']),
         (
             "[[augment]]\nuse = 'flip'\non = 'batch'\n",

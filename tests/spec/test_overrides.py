@@ -79,9 +79,12 @@ def test_unset_of_nothing_is_refused() -> None:
 
 
 def test_a_quoted_part_of_a_key_may_hold_dots_and_equals() -> None:
-    resolved = resolve(MINIMAL, overrides=['policy."a.b=c".use="threshold"'])
-    assert list(resolved.spec.policy) == ["a.b=c"]
-    assert str(resolved.origin('policy."a.b=c".use')).startswith("command line")
+    assert lines(MINIMAL, overrides=['policy."a=b".use="threshold"'])[0].endswith(
+        'the policy name "a=b" cannot be a file name (it must match [A-Za-z0-9][A-Za-z0-9._-]*)'
+    )
+    resolved = resolve(MINIMAL, overrides=['policy."a.b".use="threshold"'])
+    assert list(resolved.spec.policy) == ["a.b"]
+    assert str(resolved.origin('policy."a.b".use')).startswith("command line")
 
 
 def test_spec_dir_on_the_command_line_is_the_specs_folder(tmp_path: Path) -> None:
