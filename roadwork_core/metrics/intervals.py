@@ -208,7 +208,7 @@ def paired_difference(
 
     `first` and `second` are counts per group (groups, 4) of two deciders on the same samples.
     """
-    if first.shape != second.shape or not np.array_equal(first.sum(axis=1), second.sum(axis=1)):
+    if first.shape != second.shape or not np.allclose(first.sum(axis=1), second.sum(axis=1)):
         raise InvalidScores("a paired difference needs both deciders' counts on the same groups")
     both = np.concatenate([first, second], axis=1)
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import sklearn.calibration
 import sklearn.frozen
+import sklearn.linear_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from roadwork_policies import Identity, Platt, Temperature
-from roadwork_policies.calibrators import Affine, Scaled
+from roadwork_policies import BetaCalibration, Identity, Platt, Temperature
+from roadwork_policies.calibrators import Affine, Beta, Scaled, logistic_fit
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from roadwork_core.errors import DataError
@@ -116,13 +117,44 @@ def test_platt_stays_finite_on_separable_samples() -> None:
     assert 0.7 < p[3] < 0.9
 
 
-def test_scores_that_rank_backwards_are_refused() -> None:
+@pytest.mark.parametrize("calibrator", [Affine, Beta])
+def test_scores_that_rank_backwards_are_refused(calibrator: Any) -> None:
     logits, labels = overconfident(200, 1.0, seed=5)
     with pytest.raises(DataError, match="higher margin does not mean a likelier positive"):
-        Affine.fit(logits, 1 - labels)
+        calibrator.fit(logits, 1 - labels)
 
 
-@pytest.mark.parametrize("component", [Temperature(), Platt()])
+def test_the_logistic_fit_agrees_with_scikit_learn() -> None:
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(500, 2)) * [1.0, 30.0]
+    y = (rng.random(500) < 1 / (1 + np.exp(-(x @ [1.0, 0.05] - 1)))).astype(float)
+    target = np.clip(y, 0.01, 0.99)
+    theirs = oracle.linear_model.LogisticRegression(C=np.inf, tol=1e-10, max_iter=5000)
+    weights = np.concatenate([target, 1 - target])
+    theirs.fit(np.vstack([x, x]), np.repeat([1, 0], 500), sample_weight=weights)
+    np.testing.assert_allclose(logistic_fit(x, target), [*theirs.coef_[0], theirs.intercept_[0]], rtol=1e-4)
+
+
+def test_beta_bends_where_one_side_is_overconfident_and_platt_cannot() -> None:
+    rng = np.random.default_rng(9)
+    m = rng.normal(size=6000) * 4
+    true = np.where(m > 0, m, 0.3 * m)
+    labels = (rng.random(6000) < 1 / (1 + np.exp(-true))).astype(np.int64)
+    logits = np.stack([np.zeros(6000), m], axis=1)
+    beta, platt = (margin(c.fit(logits, labels).transform(logits)) for c in (Beta, Affine))
+    assert np.mean(np.abs(beta - true)) < 0.6 * np.mean(np.abs(platt - true))
+
+
+@given(st.floats(0.01, 100.0), st.floats(-50.0, 50.0))
+@settings(max_examples=30)
+def test_beta_does_not_depend_on_the_scale_or_the_zero_of_the_margin(scale: float, shift: float) -> None:
+    logits, labels = overconfident(200, 1.0, seed=4)
+    moved = logits * scale + np.asarray([0.0, shift * scale])
+    first, second = (softmax(Beta.fit(z, labels).transform(z)) for z in (logits, moved))
+    np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+@pytest.mark.parametrize("component", [Temperature(), Platt(), BetaCalibration()])
 def test_no_samples_are_a_clear_error(component: Any) -> None:
     with pytest.raises(DataError, match="no samples"):
         component.build(CalibratorContext(logits=np.empty((0, 2)), labels=np.empty(0, dtype=np.int64)))
@@ -133,7 +165,7 @@ def test_platt_names_the_alternative_for_more_classes() -> None:
         Affine.fit(np.zeros((3, 3)), np.asarray([0, 1, 2]))
 
 
-@pytest.mark.parametrize("component", [Identity(), Temperature(), Platt()])
+@pytest.mark.parametrize("component", [Identity(), Temperature(), Platt(), BetaCalibration()])
 def test_a_calibrator_survives_json_exactly(component: Any) -> None:
     logits, labels = overconfident(100, 2.0, seed=6)
     fitted = component.build(CalibratorContext(logits=logits, labels=labels))
@@ -143,6 +175,6 @@ def test_a_calibrator_survives_json_exactly(component: Any) -> None:
 
 def test_calibrators_never_change_the_order_of_the_margins() -> None:
     logits, labels = overconfident(300, 2.0, seed=7)
-    for calibrator in (Scaled, Affine):
+    for calibrator in (Scaled, Affine, Beta):
         calibrated = margin(calibrator.fit(logits, labels).transform(logits))
         assert np.array_equal(np.argsort(calibrated), np.argsort(margin(logits)))

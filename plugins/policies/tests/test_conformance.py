@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from roadwork_policies import Platt
+from roadwork_policies import BetaCalibration, Platt
 
 from roadwork_core.kinds import CalibratorContext
 from roadwork_core.metrics import nll
@@ -37,11 +37,22 @@ class TestPlatt(CalibratorContract):
         assert nll(bold.transform(3 * logits), labels) < nll(3 * logits, labels) - 0.05
 
 
+class TestBeta(CalibratorContract):
+    component = "policies/beta"
+
+    def test_is_no_worse_on_what_it_was_fitted_on(self) -> None:
+        """Its smoothed targets cost as Platt's do."""
+        logits, labels, _ = stand_ins.scores(self.samples, self.num_classes)
+        bold = BetaCalibration().build(CalibratorContext(logits=3 * logits, labels=labels))
+        assert nll(bold.transform(3 * logits), labels) < nll(3 * logits, labels) - 0.05
+
+
 class TestThreshold(PolicyContract):
     component = "policies/threshold"
     options: ClassVar[Mapping[str, Any]] = {"bootstrap": 20}
     variants = (
         {"method": "bootstrap", "abstain_band": 0.3},
+        {"method": "auto"},
         {"metric": "cost", "fp_cost": 3.0, "fn_cost": 1.5, "method": "empirical"},
         {"metric": "recall_at_precision", "min_precision": 0.8},
         {"metric": "precision_at_recall", "min_recall": 0.8},

@@ -10,7 +10,7 @@ from roadwork_core import component
 if TYPE_CHECKING:
     from roadwork_core.kinds import CalibratorContext
 
-    from .calibrators import Affine, Scaled, Unchanged
+    from .calibrators import Affine, Beta, Scaled, Unchanged
 
 
 @component("calibrator", "none")
@@ -62,3 +62,20 @@ class Platt:
         from .calibrators import Affine
 
         return Affine(float(state["slope"]), float(state["offset"]))
+
+
+@component("calibrator", "beta")
+class BetaCalibration:
+    """A logistic fit with a slope on each side of the margin of two classes (Kull et al., 2017)."""
+
+    def build(self, ctx: CalibratorContext) -> Beta:
+        """Fits the map. Raises DataError for more than two classes, or scores that rank backwards."""
+        from .calibrators import Beta
+
+        return Beta.fit(ctx.logits, ctx.labels)
+
+    def restore(self, state: Mapping[str, Any]) -> Beta:
+        """From `state()`."""
+        from .calibrators import Beta
+
+        return Beta(**{name: float(state[name]) for name in ("centre", "scale", "a", "b", "c")})

@@ -17,6 +17,8 @@ from roadwork_core.metrics.logits import as_logits, margin, sigmoid, softmax, so
 TEMPERATURE_BOUNDS = (0.01, 100.0)
 #: A slope below this ranks samples hardly or backwards, so no cut on the calibrated margin is one on the raw margin.
 SMALLEST_SLOPE = 1e-6
+BACKWARDS = "these scores cannot be calibrated: a higher margin does not mean a likelier positive"
+CHECK_CLASSES = "check the order of the classes and which one is positive"
 
 
 def _samples(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[Floats, Integers]:
@@ -24,6 +26,47 @@ def _samples(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[Fl
     if array.shape[0] == 0:
         raise DataError("a calibrator cannot be fitted to no samples", hint="give val_calib some")
     return array, class_labels(labels, array.shape[0], array.shape[1])
+
+
+def _two_logits(calibrated: Floats) -> Floats:
+    half = calibrated / 2.0
+    return np.stack([-half, half], axis=1)
+
+
+def _smoothed(y: Integers) -> Floats:
+    """Platt's targets: the posterior means of two Bernoulli rates, which keep a separable fit finite."""
+    positives = int(y.sum())
+    return np.where(y == 1, (positives + 1) / (positives + 2), 1 / (y.size - positives + 2))
+
+
+def logistic_fit(features: Floats, target: Floats) -> Floats:
+    """Weights (k + 1,) of least logistic loss of `features` (n, k) and an intercept, by damped Newton steps.
+
+    `target` (n,) are probabilities strictly between 0 and 1, which makes the optimum finite and unique.
+    """
+    x = np.column_stack([features, np.ones(features.shape[0])])
+    mean = float(target.mean())
+    weights = np.append(np.zeros(features.shape[1]), math.log(mean / (1.0 - mean)))
+
+    def loss(at: Floats) -> float:
+        u = x @ at
+        return float(np.mean(softplus(u) - target * u))
+
+    current = loss(weights)
+    for _ in range(200):
+        p = sigmoid(x @ weights)
+        curvature = np.maximum(p * (1.0 - p), 1e-12)
+        gradient = x.T @ (p - target) / target.size
+        hessian = (x * curvature[:, None]).T @ x / target.size + 1e-10 * np.eye(x.shape[1])
+        step, size = np.linalg.solve(hessian, gradient), 1.0
+        while (new := loss(weights - size * step)) > current and size > 1e-10:
+            size /= 2.0
+        if new >= current:
+            break
+        weights, done, current = weights - size * step, current - new < 1e-14, new
+        if done:
+            break
+    return weights
 
 
 @frozen
@@ -90,49 +133,72 @@ class Affine:
 
     @classmethod
     def fit(cls, logits: NDArray[np.float64], labels: NDArray[np.int64]) -> Affine:
-        """Platt's logistic fit, with his smoothed targets (N + 1)/(N + 2) and 1/(N + 2), by damped Newton steps."""
+        """Platt's logistic fit, with his smoothed targets (N + 1)/(N + 2) and 1/(N + 2)."""
         z, y = _samples(logits, labels)
         if z.shape[1] != 2:
             raise DataError(f"platt calibrates two classes, not {z.shape[1]}", hint='use = "temperature"')
         m = margin(z)
-        positives = int(y.sum())
-        target = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (y.size - positives + 2))
-        # Newton on standardised margins, so that their scale does not matter.
+        # On standardised margins, so that their scale does not matter.
         centre, scale = float(m.mean()), float(m.std()) or 1.0
-        x = (m - centre) / scale
-
-        def loss(a: float, b: float) -> float:
-            u = a * x + b
-            return float(np.mean(softplus(u) - target * u))
-
-        a, b = 0.0, math.log((positives + 1) / (y.size - positives + 1))
-        current = loss(a, b)
-        for _ in range(100):
-            p = sigmoid(a * x + b)
-            w = np.maximum(p * (1 - p), 1e-12)
-            gradient = np.asarray([np.mean((p - target) * x), np.mean(p - target)])
-            cross = np.mean(w * x)
-            hessian = np.asarray([[np.mean(w * x * x) + 1e-12, cross], [cross, np.mean(w) + 1e-12]])
-            step = np.linalg.solve(hessian, gradient)
-            size = 1.0
-            while (new := loss(a - size * step[0], b - size * step[1])) > current and size > 1e-10:
-                size /= 2.0
-            a, b = a - size * float(step[0]), b - size * float(step[1])
-            done, current = current - new < 1e-15, new
-            if done:
-                break
-        if not a > SMALLEST_SLOPE:
-            raise DataError(
-                "platt cannot calibrate these scores: a higher margin does not mean a likelier positive",
-                hint="check the order of the classes and which one is positive",
-            )
-        return cls(a / scale, b - a * centre / scale)
+        slope, offset = logistic_fit(np.stack([(m - centre) / scale], axis=1), _smoothed(y)).tolist()
+        if not slope > SMALLEST_SLOPE:
+            raise DataError(BACKWARDS, hint=CHECK_CLASSES)
+        return cls(slope / scale, offset - slope * centre / scale)
 
     def transform(self, logits: NDArray[np.float64]) -> Floats:
         """Logits (n, 2): minus and plus half the calibrated margin."""
-        half = (self.slope * margin(logits) + self.offset) / 2.0
-        return np.stack([-half, half], axis=1)
+        return _two_logits(self.slope * margin(logits) + self.offset)
 
     def state(self) -> Mapping[str, Any]:
         """Slope and offset."""
         return {"slope": self.slope, "offset": self.offset}
+
+
+@frozen
+class Beta:
+    """Two-class logits whose margin is a log p - b log(1 - p) + c, with p the sigmoid of the standardised margin."""
+
+    centre: float
+    scale: float
+    a: float
+    b: float
+    c: float
+
+    @classmethod
+    def fit(cls, logits: NDArray[np.float64], labels: NDArray[np.int64]) -> Beta:
+        """Beta calibration (Kull et al., 2017), a and b not negative, on Platt's smoothed targets.
+
+        The margin is standardised so that the medians of the two classes come to lie at -2 and 2: the bend of the
+        map is then between the classes wherever the logits have their zero, and outliers do not move it.
+        """
+        z, y = _samples(logits, labels)
+        if z.shape[1] != 2:
+            raise DataError(f"beta calibrates two classes, not {z.shape[1]}", hint='use = "temperature"')
+        if not 0 < y.sum() < y.size:
+            raise DataError(f"all {y.size} samples are of one class", hint="beta needs samples of both")
+        m = margin(z)
+        lower, upper = float(np.median(m[y == 0])), float(np.median(m[y == 1]))
+        if not upper > lower:
+            raise DataError(BACKWARDS, hint=CHECK_CLASSES)
+        centre, scale = (lower + upper) / 2.0, (upper - lower) / 4.0
+        columns, target = _beta_features((m - centre) / scale), _smoothed(y)
+        for kept in ((0, 1), (0,), (1,)):
+            found = logistic_fit(columns[:, kept], target)
+            if (found[:-1] >= 0).all() and found[:-1].sum() > SMALLEST_SLOPE:
+                slopes = dict(zip(kept, found[:-1].tolist(), strict=True))
+                return cls(centre, scale, slopes.get(0, 0.0), slopes.get(1, 0.0), float(found[-1]))
+        raise DataError(BACKWARDS, hint=CHECK_CLASSES)
+
+    def transform(self, logits: NDArray[np.float64]) -> Floats:
+        """Logits (n, 2): minus and plus half the calibrated margin."""
+        columns = _beta_features((margin(logits) - self.centre) / self.scale)
+        return _two_logits(self.a * columns[:, 0] + self.b * columns[:, 1] + self.c)
+
+    def state(self) -> Mapping[str, Any]:
+        """Standardisation and the three parameters."""
+        return {"centre": self.centre, "scale": self.scale, "a": self.a, "b": self.b, "c": self.c}
+
+
+def _beta_features(x: Floats) -> Floats:
+    """log p and -log(1 - p) of p = sigmoid(x), shape (n, 2)."""
+    return np.stack([-softplus(-x), softplus(x)], axis=1)

@@ -31,19 +31,26 @@ class Threshold:
     """One cut on the margin: positive iff margin >= t, with t chosen for a metric.
 
     `plug_in` is the default because the cut that is best on a small val_calib is not best outside it: with 5 %
-    positives and 300 samples the empirical cut reached a true MCC of .469, the median of bootstrapped cuts .476 and
-    the plug-in cut .486, of .493 attainable.
+    positives and 300 samples the empirical cut reached a true MCC of .466, the median of bootstrapped cuts .475 and
+    the plug-in cut .485, of .493 attainable (200 draws, normal scores). It trusts its calibrator, though: on
+    heavy-tailed scores with confident errors Platt's logistic form lost up to .09 against the empirical cut. The
+    fit compares both on held-out folds and warns; `auto` takes the better one, at a cost of less than .01.
     """
 
     mode: ClassVar[str] = "fast"
 
     metric: Metric = option(default="mcc", help="what the cut is chosen for")
-    method: Literal["plug_in", "empirical", "bootstrap"] = option(
+    method: Literal["plug_in", "empirical", "bootstrap", "auto"] = option(
         default="plug_in",
         help="plug_in: calibrate, then maximise the metric of the expected counts; empirical: the cut that is exactly"
-        " best on val_calib; bootstrap: the median of the best cuts of resamples",
+        " best on val_calib; bootstrap: the median of the best cuts of resamples; auto: plug_in, unless empirical"
+        " does better on held-out folds",
     )
-    calibrator: Any = slot("calibrator", default={"use": "platt"}, help="what plug_in calibrates the margin with")
+    calibrator: Any = slot(
+        "calibrator",
+        default={"use": "platt"},
+        help="what plug_in calibrates the margin with; temperature cannot repair a shifted prior",
+    )
     target_prior: float | None = option(
         default=None, above=0, below=1, help="share of positives in deployment (default: that of val_calib)"
     )

@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 from roadwork_core.decisions import ABSTAIN, Decisions
 from roadwork_core.errors import DataError
 from roadwork_core.kinds import CalibratorContext, PolicyContext, PolicyRestoreContext
+from roadwork_core.metrics.binary import Counts
 from roadwork_core.metrics.inputs import Booleans, Floats, Integers, InvalidScores, class_labels, group_codes
-from roadwork_core.metrics.intervals import bootstrap_counts, group_counts, percentile_interval, resampled_weights
+from roadwork_core.metrics.intervals import (
+    bootstrap_counts,
+    group_counts,
+    paired_difference,
+    percentile_interval,
+    resampled_weights,
+)
 from roadwork_core.metrics.logits import as_logits, margin, sigmoid
 from roadwork_core.metrics.sweep import (
     TIE_RULE,
@@ -29,7 +36,9 @@ from .folds import stratified_folds, training_parts
 if TYPE_CHECKING:
     from .policy_components import Threshold
 
-METHODS = ("plug_in", "empirical", "bootstrap")
+COMPARED = ("plug_in", "empirical", "bootstrap")
+#: Metrics that are not there for a cut outside the constraint, so that differences of cuts say nothing.
+CONSTRAINED = ("recall_at_precision", "precision_at_recall")
 
 
 def labels_at(logits: Floats, threshold: float, positive: int) -> Integers:
@@ -159,17 +168,44 @@ def _bootstrap(samples: _Samples, options: Threshold, seed: int) -> float:
     return float(np.median(cuts))
 
 
-def choose(samples: _Samples, options: Threshold, method: str, seed: int) -> float:
-    """The cut by `method`."""
-    if method == "plug_in":
-        return _plug_in(samples, options)
+@frozen
+class Choice:
+    """A cut, the method that gave it, and a line where that is not the one that was asked for."""
+
+    threshold: float
+    method: str
+    note: str | None = None
+
+
+def choose(samples: _Samples, options: Threshold, method: str, seed: int) -> Choice:
+    """The cut by `method`; where the calibrator of plug_in refuses the scores, the empirical cut, and a note."""
+    if method == "auto":
+        method = _better(samples, options, seed)
     if method == "bootstrap":
-        return _bootstrap(samples, options, seed)
-    return _hard(samples, options, None).threshold
+        return Choice(_bootstrap(samples, options, seed), method)
+    if method == "plug_in":
+        try:
+            return Choice(_plug_in(samples, options), method)
+        except InvalidScores:
+            raise
+        except DataError as error:
+            return Choice(_hard(samples, options, None).threshold, "empirical", f"not plug_in: {error.message}")
+    return Choice(_hard(samples, options, None).threshold, "empirical")
 
 
-def cross_fitted(samples: _Samples, options: Threshold, method: str, seed: int) -> dict[str, Any] | None:
-    """The metric of decisions on samples that the cut was not chosen on, with its interval by group.
+def _better(samples: _Samples, options: Threshold, seed: int) -> str:
+    """plug_in, unless the empirical cut does better on samples that neither was chosen on."""
+    utilities = []
+    for method in ("plug_in", "empirical"):
+        table = held_out_counts(samples, options, method, seed)
+        if table is None:
+            return "plug_in"
+        utilities.append(float(objective_of(options).utility(Counts.from_columns(table.sum(axis=0)))))
+    return "plug_in" if utilities[0] >= utilities[1] else "empirical"
+
+
+def held_out_counts(samples: _Samples, options: Threshold, method: str, seed: int) -> Floats | None:
+    """Confusion counts per group (groups, 4) of decisions by cuts chosen without the group's fold.
 
     None where the folds leave no training part with both classes, or where no cut meets the constraint in one.
     """
@@ -181,35 +217,34 @@ def cross_fitted(samples: _Samples, options: Threshold, method: str, seed: int) 
     seen = np.zeros(samples.margins.size, dtype=np.bool_)
     for training, held_out in training_parts(fold, samples.positive):
         try:
-            cut = choose(samples.part(training), options, method, seed)
+            choice = choose(samples.part(training), options, method, seed)
         except DataError:
             return None
-        decided[held_out] = samples.margins[held_out] >= cut
+        decided[held_out] = samples.margins[held_out] >= choice.threshold
         seen |= held_out
-    if not seen.all():
-        return None
+    return _counts(samples, options, decided) if seen.all() else None
+
+
+def _counts(samples: _Samples, options: Threshold, decided: Booleans) -> Floats:
     w1, w0 = class_weights(samples.positive, options.target_prior)
-    weights = np.where(samples.positive, w1, w0)
-    table = group_counts(samples.positive, decided, samples.codes, weights)
-    estimate = bootstrap_counts(table, objective_of(options).value, seed=seed)
-    return {"metric": options.metric, "folds": folds} | estimate.to_json()
+    return group_counts(samples.positive, decided, samples.codes, np.where(samples.positive, w1, w0))
 
 
-def threshold_interval(samples: _Samples, options: Threshold, seed: int, level: float = 0.95) -> dict[str, Any]:
-    """The interval of t itself when whole groups of val_calib are resampled."""
+def threshold_interval(samples: _Samples, options: Threshold, method: str, seed: int) -> dict[str, Any]:
+    """The 95 % interval of t itself when whole groups of val_calib are resampled."""
     cuts = []
-    method = "empirical" if options.method == "bootstrap" else options.method
     for counts in resampled_weights(samples.codes, options.bootstrap, np.random.default_rng([seed, 1])):
         index = np.repeat(np.arange(counts.size), counts.astype(np.int64))
         drawn = _Samples(samples.margins[index], samples.positive[index], samples.codes[index])
         if 0 < drawn.positive.sum() < drawn.positive.size:
             try:
-                cuts.append(choose(drawn, options, method, seed))
+                # The median of best cuts varies less than a best cut does: for bootstrap this errs to the wide side.
+                cuts.append(choose(drawn, options, "empirical" if method == "bootstrap" else method, seed).threshold)
             except DataError:
                 continue
-    low, high = percentile_interval(np.asarray(cuts), level) if cuts else (np.nan, np.nan)
+    low, high = percentile_interval(np.asarray(cuts), 0.95) if cuts else (np.nan, np.nan)
     finite = bool(np.isfinite(low) and np.isfinite(high))
-    return {"low": low if finite else None, "high": high if finite else None, "level": level, "resamples": len(cuts)}
+    return {"low": low if finite else None, "high": high if finite else None, "level": 0.95, "resamples": len(cuts)}
 
 
 def fit(options: Threshold, ctx: PolicyContext) -> ThresholdPolicy:
@@ -222,32 +257,55 @@ def fit(options: Threshold, ctx: PolicyContext) -> ThresholdPolicy:
     samples = _Samples.sorted(margin(logits, ctx.positive), labels == ctx.positive, group_codes(ctx.groups, n))
     require_both_classes(samples.positive)
     sweep = _hard(samples, options, None, options.n_thresholds)
-    t = choose(samples, options, options.method, ctx.seed)
-    w1, w0 = class_weights(samples.positive, options.target_prior)
-    in_sample = group_counts(
-        samples.positive, samples.margins >= t, np.zeros(n, dtype=np.int64), np.where(samples.positive, w1, w0)
-    )
-    value = bootstrap_counts(in_sample, objective_of(options).value).value
-    by_method = {method: cross_fitted(samples, options, method, ctx.seed) for method in METHODS}
-    record = {
+    choice = choose(samples, options, options.method, ctx.seed)
+    record = _record(samples, options, choice, sweep, ctx.seed)
+    return ThresholdPolicy(choice.threshold, options.abstain_band, ctx.positive, classes, record, sweep)
+
+
+def _record(samples: _Samples, options: Threshold, choice: Choice, sweep: SweepResult, seed: int) -> dict[str, Any]:
+    """What is known of the cut: its interval, the metric in the sample, and the estimates outside it by method."""
+    metric = objective_of(options).value
+    asked = [*COMPARED] if options.method in COMPARED else [options.method, *COMPARED]
+    tables = {method: held_out_counts(samples, options, method, seed) for method in asked}
+    estimates = {
+        method: None if table is None else bootstrap_counts(table, metric, seed=seed).to_json()
+        for method, table in tables.items()
+    }
+    here = _counts(samples, options, samples.margins >= choice.threshold)
+    return {
         "metric": options.metric,
-        "method": options.method,
+        "method": choice.method,
+        "note": choice.note,
         "target_prior": options.target_prior,
         "tie_rule": TIE_RULE,
-        "threshold_interval": threshold_interval(samples, options, ctx.seed),
+        "threshold_interval": threshold_interval(samples, options, choice.method, seed),
         "in_sample": {
-            "value": value,
+            "value": float(metric(Counts.from_columns(here.sum(axis=0)))),
             "best": sweep.value,
             "best_threshold": sweep.threshold,
             "note": "on the samples that the cut was chosen on: optimistic, not a result",
         },
-        "cross_fitted": by_method[options.method],
-        "cross_fitted_by_method": by_method,
-        "n": n,
+        "cross_fitted": estimates[options.method],
+        "cross_fitted_by_method": {method: estimates[method] for method in COMPARED},
+        "warning": _warning(tables, options, choice, seed),
+        "n": int(samples.margins.size),
         "positives": int(samples.positive.sum()),
         "groups": int(samples.codes.max()) + 1,
     }
-    return ThresholdPolicy(t, options.abstain_band, ctx.positive, classes, record, sweep)
+
+
+def _warning(tables: Mapping[str, Floats | None], options: Threshold, choice: Choice, seed: int) -> str | None:
+    """A line where the plug-in cut is measurably worse than the empirical one on samples that neither was chosen on."""
+    plug_in, empirical = tables["plug_in"], tables["empirical"]
+    if choice.method != "plug_in" or plug_in is None or empirical is None or options.metric in CONSTRAINED:
+        return None
+    gain = paired_difference(plug_in, empirical, objective_of(options).utility, seed=seed)
+    if not gain.low > 0:
+        return None
+    return (
+        f"the calibrator does not fit these scores: cross-fitted, the empirical cut gains {gain.value:.4f}"
+        f" [{gain.low:.4f}, {gain.high:.4f}] in {options.metric}; set method to auto or empirical"
+    )
 
 
 def restore(state: Mapping[str, Any], ctx: PolicyRestoreContext) -> ThresholdPolicy:
