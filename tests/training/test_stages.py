@@ -15,12 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from roadwork_core import hookimpl
+from roadwork_core import component, hookimpl
 from roadwork_core.console import Console
 from roadwork_core.data.preprocessing import Preprocessing
 from roadwork_core.data.sample import Row
 from roadwork_core.data.table import write_rows
-from roadwork_core.errors import DataError, NumericalError
+from roadwork_core.errors import DataError, NumericalError, RoadworkError
 from roadwork_core.files import digest_json, sha256_file
 from roadwork_core.inference import Scorer, build_tta
 from roadwork_core.model import load_weights, rebuild
@@ -28,6 +28,7 @@ from roadwork_core.plugins import Plugins
 from roadwork_core.runs import Run, StageContext
 from roadwork_core.spec import load_spec
 from roadwork_core.stages import STAGES, score, train
+from roadwork_core.training.selection import epoch_metrics
 
 SPEC = """
 spec_version = 1
@@ -167,8 +168,6 @@ def test_the_scores_are_those_of_the_exported_weights_to_the_bit(trained: Path, 
 
 
 def test_the_scores_of_val_select_are_what_the_epoch_was_chosen_by(trained: Path) -> None:
-    from roadwork_core.training.selection import epoch_metrics
-
     _, rows = read_scores(trained / "score" / "val_select.csv")
     logits = np.array([[float(value) for value in row[3:]] for row in rows])
     again = epoch_metrics(logits, np.array([int(row[1]) for row in rows]), 1)
@@ -254,3 +253,120 @@ def test_without_val_select_nothing_is_trained(prepared: Path, plugins: Plugins,
     (tmp_path / "prepare" / "samples" / "val_select.jsonl").touch()
     with pytest.raises(DataError, match="val_select has no samples"):
         train.run(made)
+
+
+@component("adapter", "gain")
+class Gain:
+    """Freezes the backbone and learns a factor on its features, which merging folds into the last convolution."""
+
+    def build(self, ctx: Any) -> Any:
+        for parameter in ctx.backbone.parameters():
+            parameter.requires_grad_(False)
+        return Gained(ctx.backbone)
+
+
+class Gained(torch.nn.Module):
+    targets = ("features",)
+
+    def __init__(self, plain: torch.nn.Module) -> None:
+        super().__init__()
+        self.plain = plain
+        self.gain = torch.nn.Parameter(torch.ones(1, 16))
+
+    @property
+    def module(self) -> torch.nn.Module:
+        return self
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self.plain(pixel_values) * self.gain
+
+    def merge(self) -> torch.nn.Module:
+        # ReLU and the mean commute with a positive factor; the last stage has depth 1 here.
+        norm = self.plain.stages[-1].down[1]
+        assert (self.gain > 0).all()
+        with torch.no_grad():
+            norm.weight *= self.gain[0]
+            norm.bias *= self.gain[0]
+        return self.plain
+
+
+def test_an_adapter_is_merged_into_the_weights_that_are_scored(prepared: Path, tmp_path: Path) -> None:
+    import roadwork_backbones
+    import roadwork_datasets
+    import roadwork_heads
+    import roadwork_losses
+    import roadwork_policies
+    import roadwork_schedulers
+    import roadwork_tta
+
+    plugins = Plugins.of(
+        {
+            **{"backbones": roadwork_backbones, "heads": roadwork_heads, "losses": roadwork_losses},
+            **{"schedulers": roadwork_schedulers, "tta": roadwork_tta, "policies": roadwork_policies},
+            **{"datasets": roadwork_datasets, "toy": SimpleNamespace(roadwork_components=lambda: [Gain])},
+        }
+    )
+    spec = (
+        SPEC.replace("stages = 2", "stages = 2\ndepth = 1").replace("dropout = 0.1", "") + '[adapter]\nuse = "gain"\n'
+    )
+    spec = spec.replace("lr_scale = { head = 2.0 }", "lr_scale = { head = 2.0, adapter = 10.0 }")
+    metrics = train.run(context("train", prepared, plugins, tmp_path, spec=spec))
+    score.run(context("score", prepared, plugins, tmp_path, spec=spec))
+    assert metrics["adapted"] == ["features"]
+    assert list(metrics["val_select"]["lr"]) == ["adapter", "head"]
+    _, rows = read_scores(tmp_path / "score" / "val_select.csv")
+    logits = np.array([[float(value) for value in row[3:]] for row in rows])
+    again = epoch_metrics(logits, np.array([int(row[1]) for row in rows]), 1)
+    assert {name: metrics["val_select"][name] for name in again} == pytest.approx(again, abs=1e-5)
+
+
+def test_a_frozen_backbone_is_exported_as_it_was_loaded(prepared: Path, plugins: Plugins, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    def exported(epochs: int) -> dict[str, torch.Tensor]:
+        spec = SPEC.replace("epochs = 2", f"epochs = {epochs}") + '[adapter]\nuse = "frozen"\n'
+        train.run(context("train", prepared, plugins, tmp_path / str(epochs), spec=spec))
+        return load_file(tmp_path / str(epochs) / "train" / "weights.safetensors")
+
+    first, second = exported(1), exported(2)
+    for name, tensor in first.items():
+        if name.startswith("backbone."):
+            assert torch.equal(tensor, second[name]), name
+
+
+def test_trackers_get_each_epoch_in_the_run_directory(prepared: Path, plugins: Plugins, tmp_path: Path) -> None:
+    train.run(context("train", prepared, plugins, tmp_path, spec=SPEC + '[[tracker]]\nuse = "jsonl"\n'))
+    [path] = (tmp_path / "trackers").rglob("*.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [3, 6]
+    assert lines[0]["lr.head"] > 0
+    assert lines[0]["nll"] > 0
+
+
+def test_compile_compiles_the_model(
+    trained: Path, prepared: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model.forward)
+    train.run(context("train", prepared, plugins, tmp_path, spec=SPEC + "compile = true\n"))
+    assert len(compiled) == 1
+    assert sha256_file(tmp_path / "train" / "weights.safetensors") == sha256_file(
+        trained / "train" / "weights.safetensors"
+    )
+
+
+def test_a_compiler_that_fails_is_one_line_with_the_way_out(
+    prepared: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._dynamo.exc import InternalTorchDynamoError
+
+    def failing(model: Any) -> Any:
+        def call(inputs: torch.Tensor) -> torch.Tensor:
+            raise InternalTorchDynamoError("no C++ compiler\nwith a long story")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", failing)
+    with pytest.raises(RoadworkError, match=r"torch\.compile failed: no C") as caught:
+        train.run(context("train", prepared, plugins, tmp_path, spec=SPEC + "compile = true\n"))
+    assert caught.value.hint == "set train.compile = false"
