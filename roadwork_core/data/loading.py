@@ -201,8 +201,9 @@ def _start_method() -> str:
 def _init_worker(_: int) -> None:
     import signal
 
-    # The parent ends its workers itself; an interrupt from the keyboard is for the parent alone.
+    # The parent ends its workers itself; an interrupt of the whole process group (Ctrl-C, timeout) is for the parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

@@ -235,7 +235,7 @@ class Checker:
         one = Slot(slot.kind)
         self.origins[path] = node.origin
         if slot.named:
-            return self._table(one, node, path)
+            return self._table(one, _over_default_entries(node, field.default), path)
         if slot.many:
             return self._array(Array(one), node, path)
         if node.value is UNKNOWN:
@@ -351,6 +351,17 @@ class Checker:
             return origin
         use = node.value.get(USE)
         return use.origin if use is not None and use.origin != DEFAULT else node.origin
+
+
+def _over_default_entries(node: Node, default: Any) -> Node:
+    """A table of components, each laid over the default entry of its name: it may change that one's options alone."""
+    if not node.is_table or not isinstance(default, Mapping):
+        return node
+    entries = {
+        name: _over_default(child, default[name]) if name in default and child.is_table else child
+        for name, child in node.value.items()
+    }
+    return node.with_value(entries)
 
 
 def _over_default(node: Node, default: Any) -> Node:

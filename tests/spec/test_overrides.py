@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from roadwork_core.errors import SpecError
+
 from .conftest import lines
 from .toys import MINIMAL, resolve
 
@@ -91,3 +93,13 @@ def test_spec_dir_on_the_command_line_is_the_specs_folder(tmp_path: Path) -> Non
     spec = tmp_path / "spec.toml"
     spec.write_text(MINIMAL)
     assert resolve(spec, overrides=['data.root="${spec_dir}/x"']).spec.data.component.root == str(tmp_path / "x")
+
+
+def test_one_option_of_a_default_policy_can_be_set_alone() -> None:
+    resolved = resolve(MINIMAL, overrides=["policy.threshold.metric = 'f1'"])
+    assert resolved.values["policy"] == {"threshold": {"use": "threshold", "metric": "f1", "costs": {}}}
+
+
+def test_a_policy_of_another_name_needs_its_use() -> None:
+    with pytest.raises(SpecError, match=r'policy.other.use: missing "use"'):
+        resolve(MINIMAL, overrides=["policy.other.metric = 'f1'"])
