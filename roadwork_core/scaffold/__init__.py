@@ -53,6 +53,7 @@ def _named(text: str, kind: Kind, name: str) -> str:
     words = {
         "example": name,
         "Example": title,
+        "TestExample": f"Test{title}",
         "example-distribution": name.replace("_", "-"),
         "KIND": str(kind),
         "CONTRACT": f"{kind.capitalize()}Contract",

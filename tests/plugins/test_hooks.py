@@ -76,7 +76,7 @@ class Ear:
 def test_roadwork_components_is_called() -> None:
     from .faulty import gives, made
 
-    cls = made("loss", gives(None))
+    cls = made("loss", gives(len))
     plugins = Plugins.of({"p": SimpleNamespace(roadwork_components=hookimpl(lambda: [cls]))})
     assert plugins.get(Kind.LOSS, "faulty") is cls
 

@@ -62,7 +62,8 @@ def test_the_snippet_is_toml_that_gives_the_component_with_its_defaults(cls: typ
         table = table[part]
     table.pop("on", None)
     instance = resolve_component(kind, table, PLUGINS)
-    assert type(instance) is cls
+    assert isinstance(instance, cls)
+    assert component_info(instance) is component_info(cls)
     for name, field in fields_of(cls).items():
         written = not field.required and field.default is not None and not hasattr(field.default, "keys")
         if written and not isinstance(field.default, list | tuple):
