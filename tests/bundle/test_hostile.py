@@ -64,6 +64,34 @@ def test_what_cannot_be_read_is_one_line(bundle: Path, name: str) -> None:
     assert len(lines) <= (2 if ABSURD[name].startswith(b"{") else 1), lines
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"[" * 65 + b"]" * 65, "nested deeper than 64"),
+        (b'{"a":' * 65 + b"1" + b"}" * 65, "nested deeper than 64"),
+        (b'{"a": 1, "b": {"c": 1, "c": 1}}', "the key 'c' is given twice"),
+        (b"[1e999]", "1e999 is too large a number"),
+        (b"[-1e999]", "-1e999 is too large a number"),
+        (b"[NaN]", "NaN is not a JSON number"),
+        (b"[Infinity]", "Infinity is not a JSON number"),
+        (b"9" * 5000, "a number has too many digits"),
+        (b'["\xff"]', "not UTF-8 (byte 2)"),
+        (b'["\\udc00"]', "a string holds half of a surrogate pair"),
+        (b'{"\\udc00": 1}', "a string holds half of a surrogate pair"),
+        (b"{} {}", "not JSON: Extra data (line 1, column 4)"),
+    ],
+)
+def test_each_kind_of_nonsense_has_its_reason(content: bytes, reason: str) -> None:
+    with pytest.raises(MalformedJson) as raised:
+        parse_json(content)
+    assert str(raised.value) == reason
+
+
+def test_what_is_as_deep_as_allowed_is_read() -> None:
+    assert parse_json(b"[" * 64 + b"]" * 64) == json.loads("[" * 64 + "]" * 64)
+    assert parse_json(b'["' + b"[" * 500 + b'\\""]') == ["[" * 500 + '"']
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),

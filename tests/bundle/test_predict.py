@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image
 from roadwork_core.bundle import Predictor, Source, find_images, load
 from roadwork_core.data.decode import BadImageError
 from roadwork_core.errors import UsageError, VerificationError
+from roadwork_core.inference import Scorer
 
 from . import toy
 
@@ -126,6 +129,24 @@ def test_many_threads_get_what_one_gets(predictor: Predictor) -> None:
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda picture: predictor.predict([picture])[0], pictures))
     assert [p.to_json() for p in together] == [p.to_json() for p in alone]
+
+
+def test_the_model_runs_for_one_call_at_a_time(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = load(pristine, plugins=toy.plugins(), device="cpu")
+    logits, inside, most = Scorer.logits, 0, 0
+
+    def watched(self: Scorer, images: Any) -> Any:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.01)
+        inside -= 1
+        return logits(self, images)
+
+    monkeypatch.setattr(Scorer, "logits", watched)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: predictor.predict([toy.picture(3.0)]), range(16)))
+    assert most == 1
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
