@@ -29,6 +29,32 @@ from .photometric import (
     Sharpness,
 )
 
+__all__ = [
+    "AugMix",
+    "Autocontrast",
+    "CenterCrop",
+    "ColorJitter",
+    "Cutmix",
+    "Equalize",
+    "GaussianBlur",
+    "GaussianNoise",
+    "Grayscale",
+    "HorizontalFlip",
+    "Jpeg",
+    "Mixup",
+    "Posterize",
+    "RandAugment",
+    "RandomAffine",
+    "RandomCrop",
+    "RandomErasing",
+    "RandomPerspective",
+    "RandomResizedCrop",
+    "RandomRotation",
+    "Resize",
+    "Sharpness",
+    "TrivialAugment",
+]
+
 _COMPONENTS: tuple[type, ...] = (
     AugMix,
     Autocontrast,
