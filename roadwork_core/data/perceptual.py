@@ -31,7 +31,7 @@ CORRELATION = 0.95
 #: Grey levels of standard deviation below which a thumbnail shows nothing to compare.
 FLAT = 2.0
 #: With more differing bits allowed than this, no band of a hash is selective, and all pairs are compared.
-_BANDED_DISTANCE = 7
+_BANDED_DISTANCE = 12
 
 
 def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -115,6 +115,13 @@ def test_rare_positives_are_shared_out() -> None:
     }
 
 
+def test_many_small_classes_do_not_round_off_in_one_direction() -> None:
+    targets = np.repeat(np.arange(60), 13)  # quotas of 7.8, 1.95, 1.95 and 1.3
+    counts = Counter(divide([f"frame{i}" for i in range(780)], targets, FRACTIONS, seed=1))
+    for name, part in FRACTIONS.items():
+        assert abs(counts[name] - part * 780) <= 3
+
+
 def test_a_few_large_sequences_do_not_swamp_a_small_split() -> None:
     sizes = [50, 5, 5, 5]
     groups = [f"s{i}" for i, size in enumerate(sizes) for _ in range(size)]
