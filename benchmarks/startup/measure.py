@@ -100,8 +100,9 @@ Medians of {rounds} rounds ({min(len(pairs) for pairs in times.values())} for th
 after one round that fills the file cache. "Processor" is user and system time of the child process: on a busy machine
 the wall clock also holds the waiting for a core, processor time does not.
 
-Measured {datetime.datetime.now(datetime.UTC):%Y-%m-%d} on {os.cpu_count()} cores of {platform.machine()}, which other
-work shared (load over 1, 5 and 15 minutes: {load}): read the processor column, or measure again on an idle machine.
+Measured {datetime.datetime.now(datetime.UTC):%Y-%m-%d} on {os.cpu_count()} cores of {platform.machine()}. The load over
+the last 1, 5 and 15 minutes was {load}; a load above the cores means that every command waited for its turn: then the
+processor column is the measure, and the wall clock is to be measured again on an idle machine.
 {platform.system()}, Python {platform.python_version()}, {versions};
 {installed} distributions installed, of which discovery reads the entry points.
 

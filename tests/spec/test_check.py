@@ -12,7 +12,7 @@ from roadwork_core.plugins import Plugins
 from roadwork_core.spec import Spec, format_key, load_spec, walk
 
 from .conftest import lines, problems
-from .toys import MINIMAL, TOYS, Colliding, Focal, OtherFocal, StrictHead, Untyped, plugin, resolve, toys
+from .toys import MINIMAL, TOYS, Colliding, Focal, Moved, OtherFocal, StrictHead, Untyped, plugin, resolve, toys
 
 
 def test_every_problem_is_reported_at_once_in_the_order_of_the_file() -> None:
@@ -88,6 +88,13 @@ def test_alternatives_of_a_type() -> None:
     assert lines(weights("[true]")) == [
         '<text>:10 loss.class_weights: expected an array of numbers or "balanced", got an array'
     ]
+
+
+def test_an_integer_stays_one_where_the_type_has_both() -> None:
+    plugins = toys(acme=plugin(Moved))
+    for written, kind in (("3", int), ("3.0", float), ('"all"', str)):
+        spec = resolve(MINIMAL + f"[loss]\nuse = 'moved'\nscale = 1.0\nsteps = {written}\n", plugins=plugins).spec
+        assert type(spec.loss.steps) is kind
 
 
 def test_missing_tables_and_keys_say_what_belongs_there() -> None:

@@ -19,6 +19,7 @@ def test_tables_merge_and_arrays_replace_and_origins_follow(write: Write) -> Non
     assert (resolved.spec.name, resolved.spec.backbone.width, resolved.spec.backbone.norm) == ("child", 16, "group")
     assert [augment["use"] for augment in resolved.values["augment"]] == ["mixup"]
     assert str(resolved.origin("backbone.width")) == "spec.toml:4"
+    assert str(resolved.origin("backbone")) == "spec.toml:3"
     assert str(resolved.origin("backbone.norm")) == "base.toml:9"
     assert str(resolved.origin("augment.0.use")) == "spec.toml:6"
     assert str(resolved.origin("backbone.pretrained")) == "default"

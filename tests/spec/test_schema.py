@@ -20,9 +20,9 @@ from roadwork_core.spec.check import Checker
 from roadwork_core.spec.findings import Findings
 from roadwork_core.spec.tree import node_of
 
-from .toys import OtherFocal, plugin, resolve, toys
+from .toys import Moved, OtherFocal, plugin, resolve, toys
 
-PLUGINS = toys(acme=plugin(OtherFocal))
+PLUGINS = toys(acme=plugin(OtherFocal, Moved))
 SCHEMA = spec_schema(PLUGINS)
 # TOML tells 3 from 3.0, JSON Schema does not.
 Validator = jsonschema.validators.extend(
@@ -175,6 +175,53 @@ def test_a_mutated_spec_has_one_verdict(document: Any) -> None:
     assert VALIDATOR.is_valid(document) == (not problems), problems
 
 
+NUMBERS = [-1, -0.5, 0, 0.0, 0.01, 0.1, 0.5, 0.95, 1, 1.0, 2, 7, 8, 16, 17, 64, 65, 99, 100, 2**32 - 1, 2**32]
+BOUNDED = [
+    ("seed",),
+    ("data", "near_duplicate_distance"),
+    ("data", "splits", "train"),
+    ("augment", 0, "p"),
+    ("augment", 1, "alpha"),
+    ("backbone", "width"),
+    ("backbone", "image_size", 1),
+    ("head", "dropout"),
+    ("loss", "gamma"),
+    ("loss", "alpha"),
+    ("optimizer", "lr"),
+    ("optimizer", "betas", 0),
+    ("train", "epochs"),
+    ("train", "ema"),
+    ("evaluate", "level"),
+    ("bundle", "golden"),
+]
+
+
+@pytest.mark.parametrize("path", BOUNDED, ids=lambda path: ".".join(map(str, path)))
+def test_both_draw_each_bound_at_the_same_number(path: tuple[Any, ...]) -> None:
+    verdicts = set()
+    for number in NUMBERS:
+        document: Any = {
+            "name": "a",
+            "data": {"use": "folder", "root": "x", "splits": {}},
+            "augment": [{"use": "flip"}, {"use": "mixup"}],
+            "backbone": {"use": "tiny", "image_size": [8, 8]},
+            "head": {},
+            "loss": {"use": "toys/focal"},
+            "optimizer": {"betas": [0.5, 0.5]},
+            "train": {},
+            "evaluate": {},
+            "bundle": {},
+        }
+        table = document
+        for part in path[:-1]:
+            table = table[part]
+        table[path[-1]] = number
+        problems = checker_says(document)
+        assert VALIDATOR.is_valid(document) == (not problems), (number, problems)
+        verdicts.add(not problems)
+    assert verdicts == {True, False}
+
+
 def test_the_schema_is_a_2020_12_schema_and_plain_json() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert json.loads(json.dumps(SCHEMA)) == SCHEMA
@@ -189,6 +236,21 @@ def test_descriptions_defaults_and_bounds_come_from_the_components() -> None:
     assert width["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 64}
     focal = SCHEMA["$defs"]["loss.toys.focal"]["properties"]
     assert focal["focus"]["deprecated"] is True
+
+
+@pytest.mark.parametrize(
+    ("options", "valid"),
+    [({}, False), ({"scale": 1}, True), ({"weight": 1}, True), ({"scale": 1, "weight": 1}, False)],
+)
+def test_a_required_option_may_have_its_old_name_but_not_both(options: dict[str, int], valid: bool) -> None:
+    document = {
+        "name": "a",
+        "data": {"use": "folder", "root": "x"},
+        "backbone": {"use": "tiny"},
+        "loss": {"use": "moved", **options},
+    }
+    assert VALIDATOR.is_valid(document) == valid
+    assert (not checker_says(document)) == valid
 
 
 def test_variables_are_not_judged_before_they_are_expanded() -> None:

@@ -97,6 +97,8 @@ def test_circles_are_reported_once_with_their_chain() -> None:
     assert line.endswith(
         "variables refer to each other in a circle: description -> bundle.description -> bundle.license -> description"
     )
+    (line,) = lines(MINIMAL + '[bundle]\ndescription = "${bundle.description}"')
+    assert line.endswith("in a circle: bundle.description -> bundle.description")
     (line,) = lines(MINIMAL + '[bundle]\ndescription = "${bundle}"')
     assert line.endswith("in a circle: bundle -> bundle.description -> bundle")
 

@@ -189,6 +189,14 @@ class Weighted(Built):
     path: str | None = "default"
 
 
+@component("loss", "moved", renamed={"weight": "scale"})
+class Moved(Built):
+    """Requires an option that had another name, and takes either kind of number."""
+
+    scale: float = option(help="factor")
+    steps: float | int | Literal["all"] = option(default="all", help="how many")
+
+
 @component("head", "strict")
 class StrictHead(Built):
     """Has validators of three kinds."""
