@@ -155,7 +155,12 @@ class _SchemaOf:
         shape = field.shape
         if isinstance(shape, Slot):
             if shape.named:
-                return {"type": "object", "additionalProperties": self.slot(shape.kind, None)}
+                named: Schema = {"type": "object", "additionalProperties": self.slot(shape.kind, None)}
+                if isinstance(field.default, Mapping) and field.default:
+                    # An entry of a default's name may leave out what the default says.
+                    entries = {name: self.slot(shape.kind, entry) for name, entry in field.default.items()}
+                    named["properties"] = entries
+                return named
             if shape.many:
                 return _or_variable({"type": "array", "items": self.slot(shape.kind, None)})
             return self.slot(shape.kind, None if field.required else field.default)

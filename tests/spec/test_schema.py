@@ -110,7 +110,8 @@ SPEC = table(
         "loss": LOSS,
         "optimizer": table({}, {"use": st.just("adamw"), "lr": unit(), "lr_scale": table({}, {"head": unit()})}),
         "train": table({}, {"epochs": st.integers(1, 9), "ema": unit(), "precision": one_of("bf16", "auto")}),
-        "policy": st.dictionaries(WORD, st.one_of(THRESHOLD, SCRC, HYBRID), max_size=2),
+        "policy": st.dictionaries(WORD, st.one_of(THRESHOLD, SCRC, HYBRID), max_size=2)
+        | st.fixed_dictionaries({"threshold": table({}, {"metric": one_of("mcc", "f1")}) | SCRC}),
         "evaluate": table({}, {"level": st.just(0.9)}),
         "bundle": table({}, {"active": WORD, "golden": st.integers(1, 64)}),
         "tracker": st.lists(table({"use": st.just("csv")}, {"path": one_of("a.csv", "log.csv")}), max_size=2),
