@@ -107,7 +107,7 @@ def checked_logits(logits: NDArray[np.float64], classes: int) -> Floats:
 
 
 @frozen(eq=False)
-class _Samples:
+class Samples:
     """Margins, descending so that sorting them again is cheap, with labels and group codes, all (n,)."""
 
     margins: Floats
@@ -115,12 +115,12 @@ class _Samples:
     codes: Integers
 
     @classmethod
-    def sorted(cls, margins: Floats, positive: Booleans, codes: Integers) -> _Samples:
+    def sorted(cls, margins: Floats, positive: Booleans, codes: Integers) -> Samples:
         order = np.argsort(-margins, kind="stable")
         return cls(margins[order], positive[order], codes[order])
 
-    def part(self, mask: Booleans) -> _Samples:
-        return _Samples(self.margins[mask], self.positive[mask], np.unique(self.codes[mask], return_inverse=True)[1])
+    def part(self, mask: Booleans) -> Samples:
+        return Samples(self.margins[mask], self.positive[mask], np.unique(self.codes[mask], return_inverse=True)[1])
 
 
 def objective_of(options: Threshold) -> Objective:
@@ -134,7 +134,7 @@ def objective_of(options: Threshold) -> Objective:
     )
 
 
-def _hard(samples: _Samples, options: Threshold, counts: Floats | None, n_thresholds: int = 0) -> SweepResult:
+def _hard(samples: Samples, options: Threshold, counts: Floats | None, n_thresholds: int = 0) -> SweepResult:
     """The cut that is exactly best on the samples, each counted `counts` times."""
     w1, w0 = class_weights(samples.positive, options.target_prior)
     w = np.ones(samples.margins.size) if counts is None else counts
@@ -142,7 +142,7 @@ def _hard(samples: _Samples, options: Threshold, counts: Floats | None, n_thresh
     return best_cut(samples.margins, positive, negative, objective_of(options), n_thresholds)
 
 
-def _plug_in(samples: _Samples, options: Threshold) -> float:
+def _plug_in(samples: Samples, options: Threshold) -> float:
     """The cut that maximises the metric of the counts that the calibrated probabilities let expect."""
     half = samples.margins / 2.0
     logits = np.stack([-half, half], axis=1)
@@ -152,7 +152,7 @@ def _plug_in(samples: _Samples, options: Threshold) -> float:
     return best_cut(samples.margins, p * w1, (1.0 - p) * w0, objective_of(options)).threshold
 
 
-def _bootstrap(samples: _Samples, options: Threshold, seed: int) -> float:
+def _bootstrap(samples: Samples, options: Threshold, seed: int) -> float:
     """The median of the best cuts of resamples by group."""
     rng = np.random.default_rng([seed, 2])
     cuts = []
@@ -177,7 +177,7 @@ class Choice:
     note: str | None = None
 
 
-def choose(samples: _Samples, options: Threshold, method: str, seed: int) -> Choice:
+def choose(samples: Samples, options: Threshold, method: str, seed: int) -> Choice:
     """The cut by `method`; where the calibrator of plug_in refuses the scores, the empirical cut, and a note."""
     if method == "auto":
         method = _better(samples, options, seed)
@@ -193,7 +193,7 @@ def choose(samples: _Samples, options: Threshold, method: str, seed: int) -> Cho
     return Choice(_hard(samples, options, None).threshold, "empirical")
 
 
-def _better(samples: _Samples, options: Threshold, seed: int) -> str:
+def _better(samples: Samples, options: Threshold, seed: int) -> str:
     """plug_in, unless the empirical cut does better on samples that neither was chosen on."""
     utilities = []
     for method in ("plug_in", "empirical"):
@@ -204,7 +204,7 @@ def _better(samples: _Samples, options: Threshold, seed: int) -> str:
     return "plug_in" if utilities[0] >= utilities[1] else "empirical"
 
 
-def held_out_counts(samples: _Samples, options: Threshold, method: str, seed: int) -> Floats | None:
+def held_out_counts(samples: Samples, options: Threshold, method: str, seed: int) -> Floats | None:
     """Confusion counts per group (groups, 4) of decisions by cuts chosen without the group's fold.
 
     None where the folds leave no training part with both classes, or where no cut meets the constraint in one.
@@ -225,17 +225,17 @@ def held_out_counts(samples: _Samples, options: Threshold, method: str, seed: in
     return _counts(samples, options, decided) if seen.all() else None
 
 
-def _counts(samples: _Samples, options: Threshold, decided: Booleans) -> Floats:
+def _counts(samples: Samples, options: Threshold, decided: Booleans) -> Floats:
     w1, w0 = class_weights(samples.positive, options.target_prior)
     return group_counts(samples.positive, decided, samples.codes, np.where(samples.positive, w1, w0))
 
 
-def threshold_interval(samples: _Samples, options: Threshold, method: str, seed: int) -> dict[str, Any]:
+def threshold_interval(samples: Samples, options: Threshold, method: str, seed: int) -> dict[str, Any]:
     """The 95 % interval of t itself when whole groups of val_calib are resampled."""
     cuts = []
     for counts in resampled_weights(samples.codes, options.bootstrap, np.random.default_rng([seed, 1])):
         index = np.repeat(np.arange(counts.size), counts.astype(np.int64))
-        drawn = _Samples(samples.margins[index], samples.positive[index], samples.codes[index])
+        drawn = Samples(samples.margins[index], samples.positive[index], samples.codes[index])
         if 0 < drawn.positive.sum() < drawn.positive.size:
             try:
                 # The median of best cuts varies less than a best cut does: for bootstrap this errs to the wide side.
@@ -254,7 +254,7 @@ def fit(options: Threshold, ctx: PolicyContext) -> ThresholdPolicy:
     if n == 0:
         raise DataError("a threshold cannot be chosen without samples", hint="give val_calib some")
     labels = class_labels(ctx.labels, n, classes)
-    samples = _Samples.sorted(margin(logits, ctx.positive), labels == ctx.positive, group_codes(ctx.groups, n))
+    samples = Samples.sorted(margin(logits, ctx.positive), labels == ctx.positive, group_codes(ctx.groups, n))
     require_both_classes(samples.positive)
     sweep = _hard(samples, options, None, options.n_thresholds)
     choice = choose(samples, options, options.method, ctx.seed)
@@ -262,7 +262,7 @@ def fit(options: Threshold, ctx: PolicyContext) -> ThresholdPolicy:
     return ThresholdPolicy(choice.threshold, options.abstain_band, ctx.positive, classes, record, sweep)
 
 
-def _record(samples: _Samples, options: Threshold, choice: Choice, sweep: SweepResult, seed: int) -> dict[str, Any]:
+def _record(samples: Samples, options: Threshold, choice: Choice, sweep: SweepResult, seed: int) -> dict[str, Any]:
     """What is known of the cut: its interval, the metric in the sample, and the estimates outside it by method."""
     metric = objective_of(options).value
     asked = [*COMPARED] if options.method in COMPARED else [options.method, *COMPARED]
