@@ -142,5 +142,11 @@ def _print(result: Mapping[str, Any], console: Console) -> None:
     test = result["metrics"]["test"]
     for name in HEADLINE:
         if name in test and test[name]["value"] is not None:
-            figure = test[name]
-            console.out(f"test {name:<9} {figure['value']:.3f}  [{figure['low']:.3f}, {figure['high']:.3f}]")
+            console.out(f"test {name:<9} {with_interval(test[name])}")
+
+
+def with_interval(figure: Mapping[str, Any]) -> str:
+    """A metric with its interval; one group alone has a value and no interval."""
+    if figure["low"] is None or figure["high"] is None:
+        return f"{figure['value']:.3f}  [no interval]"
+    return f"{figure['value']:.3f}  [{figure['low']:.3f}, {figure['high']:.3f}]"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import common_options
+from .run import with_interval
 
 if TYPE_CHECKING:
     from roadwork_core.console import Console
@@ -40,7 +41,7 @@ def _list(runs_dir: Path, console: Console) -> int:
     width = max((len(summary["name"]) for summary in summaries), default=0)
     for summary in summaries:
         mcc = summary["mcc"]
-        figure = f"test mcc {mcc['value']:.3f} [{mcc['low']:.3f}, {mcc['high']:.3f}]" if mcc else ""
+        figure = f"test mcc {with_interval(mcc)}" if mcc and mcc["value"] is not None else ""
         console.out(f"{summary['name']:<{width}}  {summary['status']:<11}  {summary['finished'] or '-':<25}  {figure}")
     return 0
 
@@ -62,7 +63,7 @@ def _show(runs_dir: Path, name: str, console: Console) -> int:
         console.out(f"  {stage['stage']:<9} {stage['started']}  {stage['seconds']:8.1f} s  {stage['fingerprint'][:12]}")
     for metric, figure in (_result(folder).get("metrics") or {}).get("test", {}).items():
         if figure["value"] is not None:
-            console.out(f"  test {metric:<18} {figure['value']:.4f}  [{figure['low']:.4f}, {figure['high']:.4f}]")
+            console.out(f"  test {metric:<18} {with_interval(figure)}")
     return 0
 
 
