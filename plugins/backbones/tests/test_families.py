@@ -88,7 +88,12 @@ def test_pooling_is_of_the_tokens_that_it_names(family: str, checkpoints: dict[s
     raw = transformers.AutoModel.from_pretrained(folder).eval()(pixel_values=pictures).last_hidden_state
     patches = (pictures.shape[-1] // build(Transformers(model=folder)).preprocessing.size_multiple) ** 2
     cls, mean = raw[:, 0], raw[:, -patches:].mean(dim=1)
-    for pooling, expected in (("cls", cls), ("mean", mean), ("cls_mean", torch.cat([cls, mean], dim=1))):
+    expectations: tuple[tuple[Any, Tensor], ...] = (
+        ("cls", cls),
+        ("mean", mean),
+        ("cls_mean", torch.cat([cls, mean], dim=1)),
+    )
+    for pooling, expected in expectations:
         features = build(Transformers(model=folder, pooling=pooling))(pictures)
         torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
 

@@ -131,7 +131,7 @@ def load(
                 f"transformers backbone: {config.model_type} has no gradient checkpointing",
                 hint="set gradient_checkpointing = false",
             )
-        made.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _checkpoint_activations(made)
     return TransformersBackbone(made, preprocessing, pooling)
 
 
@@ -143,6 +143,15 @@ def rebuild(architecture: Mapping[str, Any], *, attention: str, report: Report) 
     model = _from_config(AutoConfig.for_model(values.pop("model_type"), **values), attention)
     _drop_untrained_pooler(model)
     return TransformersBackbone(model, Preprocessing.from_json(architecture["preprocessing"]), architecture["pooling"])
+
+
+def _checkpoint_activations(model: Any) -> None:
+    # Renamed between transformers 5.17 and 5.23.
+    options = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
 
 def _from_config(config: PretrainedConfig, attention: str) -> PreTrainedModel:
