@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from .order import batches, epoch_order, sample_seed
 from .preprocessing import Preprocessing
 from .sample import Row
 from .table import SplitReader, read_rows
+from .workers import START_METHOD, worker_count, worker_setup
 
 __all__ = [
     "BatchSchedule",
@@ -158,11 +157,6 @@ def collate_raw(items: Sequence[tuple[Tensor, int]]) -> tuple[list[Tensor], Tens
     return [image for image, _ in items], torch.tensor([target for _, target in items])
 
 
-def worker_count(workers: int | None) -> int:
-    """Loader processes for `data.workers`: one per core that this process may use, at most 8, unless it is given."""
-    return workers if workers is not None else min(8, _cores())
-
-
 def make_loader(
     dataset: ImageDataset | RawImages,
     schedule: BatchSchedule | Sequence[Sequence[int]],
@@ -186,27 +180,7 @@ def make_loader(
         collate_fn=collate if isinstance(dataset, ImageDataset) else collate_raw,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
-        multiprocessing_context=_start_method() if workers else None,
+        multiprocessing_context=START_METHOD if workers else None,
         generator=torch.Generator().manual_seed(0),
-        worker_init_fn=_init_worker if workers else None,
+        worker_init_fn=worker_setup() if workers else None,
     )
-
-
-def _start_method() -> str:
-    # A forked worker starts at once and only decodes and augments on the CPU; where fork is not safe (macOS) or not
-    # there (Windows), a fresh interpreter.
-    return "fork" if os.name == "posix" and "linux" in os.uname().sysname.lower() else "spawn"
-
-
-def _init_worker(_: int) -> None:
-    import signal
-
-    # The parent ends its workers itself; an interrupt of the whole process group (Ctrl-C, timeout) is for the parent.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    torch.set_num_threads(1)
-
-
-def _cores() -> int:
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else multiprocessing.cpu_count()

@@ -1,0 +1,55 @@
+"""Loader processes: how they start, what signals mean to them, and that they end with their parent."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+# A forked worker starts at once and only decodes and augments on the CPU; where fork is not safe (macOS) or not
+# there (Windows), a fresh interpreter.
+START_METHOD = "fork" if sys.platform == "linux" else "spawn"
+
+
+def worker_count(workers: int | None) -> int:
+    """Loader processes for `data.workers`: one per core that this process may use, at most 8, unless it is given."""
+    return workers if workers is not None else min(8, _cores())
+
+
+def worker_setup() -> Callable[[int], None]:
+    """What each worker of one loader runs first.
+
+    A signal to the whole process group (Ctrl-C, `timeout`) is for the parent alone, which then still gets the batches
+    that it needs to stop in good order. Once the parent exits, the workers obey its SIGTERM: multiprocessing sends it
+    to those of a loader that nobody closed, and waits for them.
+    """
+    leaving = multiprocessing.get_context(START_METHOD).RawValue("b", 0)
+    # Exit functions run last in, first out: this one before that of multiprocessing, which is imported above.
+    atexit.register(_announce, leaving)
+    return partial(_set_up, leaving)
+
+
+def _announce(leaving: Any) -> None:
+    leaving.value = 1
+
+
+def _set_up(leaving: Any, _: int) -> None:
+    def terminate(signum: int, frame: object) -> None:
+        if leaving.value:
+            os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, terminate)
+    torch.set_num_threads(1)
+
+
+def _cores() -> int:
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else multiprocessing.cpu_count()
