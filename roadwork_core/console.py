@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import IO, Any, TypeVar
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Console:
         if not self.interactive:
             yield from items
             return
-        if total is None and hasattr(items, "__len__"):
+        if total is None and isinstance(items, Sized):
             total = len(items)
         start = shown = time.monotonic()
         done = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -415,15 +415,3 @@ CONTRACTS: Mapping[Kind, type] = {
     Kind.TTA: TtaComponent,
     Kind.TRACKER: TrackerComponent,
 }
-
-
-def decay_and_rest(
-    parameters: Iterable[tuple[str, nn.Parameter]],
-) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Trainable parameters in two lists: weights that decay, and biases, norms and other vectors that do not."""
-    decay: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in parameters:
-        if parameter.requires_grad:
-            (rest if parameter.ndim <= 1 or name.endswith("bias") else decay).append(parameter)
-    return decay, rest

@@ -80,7 +80,7 @@ def measure(n: int, budget: float) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> str:
     """The measurements as a Markdown table."""
     lines = [
-        "| n | exact sweep | without its curve | scikit-learn's sorted counts | calls made | per call | 5,000 calls | ratio | MCC exact | MCC grid |",
+        "| n | exact sweep | without its curve | scikit-learn's sorted counts | calls made | per call | 5,000 calls | ratio | MCC exact | MCC grid |",  # noqa: E501
         "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..kinds import Kind, OptimizerContext, ParamGroup, decay_and_rest
+from ..kinds import Kind, OptimizerContext, ParamGroup
 from .contract import ComponentContract, refuse, seeded
 from .results import difference
 
@@ -22,6 +22,8 @@ class OptimizerContract(ComponentContract):
 
     def build(self, component: Any, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer over two groups of decaying weights (one at a tenth) and one of vectors."""
+        from ..training.groups import decay_and_rest
+
         weights, vectors = decay_and_rest(model.named_parameters())
         groups = [
             ParamGroup(name="first", params=weights[:1], lr_scale=0.1),

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from roadwork_core.errors import RoadworkError
-from roadwork_core.kinds import ParamGroup, decay_and_rest
+from roadwork_core.kinds import ParamGroup
 
 if TYPE_CHECKING:
     import torch
@@ -75,3 +75,15 @@ def set_training_mode(backbone: nn.Module, head: nn.Module) -> None:
         weights = list(part.parameters(recurse=False))
         if isinstance(part, _NormBase) and weights and not any(weight.requires_grad for weight in weights):
             part.eval()
+
+
+def decay_and_rest(
+    parameters: Iterable[tuple[str, nn.Parameter]],
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Trainable parameters in two lists: weights that decay, and biases, norms and other vectors that do not."""
+    decay: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in parameters:
+        if parameter.requires_grad:
+            (rest if parameter.ndim <= 1 or name.endswith("bias") else decay).append(parameter)
+    return decay, rest

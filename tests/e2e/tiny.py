@@ -1,4 +1,4 @@
-"""Specs that run whole in seconds: rendered scenes, a small network, and on request every table that a spec can have."""
+"""Specs that run whole in seconds: rendered scenes, a small network, and on request every table of a spec."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ active = "hybrid"
 fallback = "threshold"
 
 [[tracker]]
-use = "csv"
+use = "jsonl"
 """
 
 
