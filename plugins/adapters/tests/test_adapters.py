@@ -207,3 +207,13 @@ def test_the_seed_decides_the_first_update_and_the_global_generator_is_left_alon
 
     assert torch.equal(first(1, 10), first(1, 20))
     assert not torch.equal(first(1, 10), first(2, 10))
+
+
+def test_full_with_frozen_norms_leaves_norm_layers_as_they_are() -> None:
+    from roadwork_adapters.selection import train_all
+
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3))
+    train_all(network, norms=False)
+    assert [name for name, weight in network.named_parameters() if not weight.requires_grad] == ["1.weight", "1.bias"]
+    train_all(network, norms=True)
+    assert all(weight.requires_grad for weight in network.parameters())

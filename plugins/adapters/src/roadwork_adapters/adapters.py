@@ -27,10 +27,15 @@ _NORMS_HELP = "all norm layers train too"
 class Full:
     """Every weight of the backbone trains."""
 
+    freeze_norms: bool = option(
+        default=False,
+        help="norm layers keep their weights and running statistics (small data, or norms folded into the weights)",
+    )
+
     def build(self, ctx: AdapterContext) -> Selected:
         from .selection import train_all
 
-        return train_all(ctx.backbone)
+        return train_all(ctx.backbone, norms=not self.freeze_norms)
 
 
 @component("adapter", "frozen")

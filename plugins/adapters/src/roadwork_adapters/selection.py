@@ -23,9 +23,13 @@ class Selected:
         return self.module
 
 
-def train_all(backbone: nn.Module) -> Selected:
-    """Every weight trains."""
+def train_all(backbone: nn.Module, norms: bool = True) -> Selected:
+    """Every weight trains, those of norm layers only where `norms`."""
     backbone.requires_grad_(True)
+    if not norms:
+        for module in backbone.modules():
+            if _is_norm(module):
+                module.requires_grad_(False)
     return Selected(backbone, tuple(name for name, _ in backbone.named_children()))
 
 
