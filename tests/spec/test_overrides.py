@@ -68,8 +68,9 @@ def test_a_problem_in_a_set_value_names_the_command_line() -> None:
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be(setting: str, expected: str) -> None:
+    escaped = setting.replace("\n", "\\n")
     (line,) = lines(MINIMAL + '[[augment]]\nuse = "flip"\n', overrides=[setting])
-    place = f"command line (--set {setting})"
+    place = f"command line (--set {escaped})"
     assert line.removeprefix(place).removeprefix(" ").removeprefix(": ") == expected
 
 

@@ -50,8 +50,15 @@ def assert_same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> No
 def test_accumulated_batches_equal_one_big_batch_the_last_partial_one_included(
     tmp_path: Path, loss: Callable[[Tensor, Tensor], Tensor]
 ) -> None:
-    # 45 samples: windows of 4 x 5, 4 x 5 and 5, against batches of 20, 20 and 5.
-    shared: dict[str, Any] = {"loss": loss, "optimizer": sgd, "epochs": 2, "clip_norm": 0.05, "select_by": "nll"}
+    # 47 samples: windows of 4 x 5, 4 x 5 and 5 + 2, against batches of 20, 20 and 7.
+    shared: dict[str, Any] = {
+        "feed": TensorFeed(size=47),
+        "loss": loss,
+        "optimizer": sgd,
+        "epochs": 2,
+        "clip_norm": 0.05,
+        "select_by": "nll",
+    }
     small = trained(tmp_path / "a", model=toy_model(norm=False, dropout=0), batch_size=5, accumulate=4, **shared)
     big = trained(tmp_path / "b", model=toy_model(norm=False, dropout=0), batch_size=20, **shared)
     for name, tensor in small.items():
