@@ -16,7 +16,7 @@ from .order import batches, epoch_order, sample_seed
 from .preprocessing import Preprocessing
 from .sample import Row
 from .table import SplitReader, read_rows
-from .workers import START_METHOD, worker_count, worker_setup
+from .workers import START_METHOD, signals_held, worker_count, worker_setup
 
 __all__ = [
     "BatchSchedule",
@@ -157,6 +157,14 @@ def collate_raw(items: Sequence[tuple[Tensor, int]]) -> tuple[list[Tensor], Tens
     return [image for image, _ in items], torch.tensor([target for _, target in items])
 
 
+class _Loader(DataLoader[Any]):
+    """A loader whose workers cannot be ended by a signal to the group while they start."""
+
+    def __iter__(self) -> Any:
+        with signals_held():
+            return super().__iter__()
+
+
 def make_loader(
     dataset: ImageDataset | RawImages,
     schedule: BatchSchedule | Sequence[Sequence[int]],
@@ -173,7 +181,7 @@ def make_loader(
         fixed = schedule
         schedule = BatchSchedule()
         schedule.set(0, fixed)
-    return DataLoader(
+    return _Loader(
         dataset,
         batch_sampler=schedule,
         num_workers=workers,

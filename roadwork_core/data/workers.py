@@ -7,7 +7,8 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 # A forked worker starts at once and only decodes and augments on the CPU; where fork is not safe (macOS) or not
 # there (Windows), a fresh interpreter.
 START_METHOD = "fork" if sys.platform == "linux" else "spawn"
+_HELD = (signal.SIGINT, signal.SIGTERM)
 
 
 def worker_count(workers: int | None) -> int:
@@ -36,6 +38,18 @@ def worker_setup() -> Callable[[int], None]:
     return partial(_set_up, leaving)
 
 
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Holds SIGINT and SIGTERM back in this thread. Processes started meanwhile are born with them held, so that none
+    dies before it has said what they mean to it; `worker_setup` lets them through there.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _announce(leaving: Any) -> None:
     leaving.value = 1
 
@@ -47,6 +61,7 @@ def _set_up(leaving: Any, _: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, terminate)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
     torch.set_num_threads(1)
 
 
