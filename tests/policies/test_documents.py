@@ -81,7 +81,7 @@ def fit(components: Mapping[str, Any], scores: Scores = SCORES) -> dict[str, Any
 
 def documents(components: Mapping[str, Any]) -> dict[str, Any]:
     made = {name: document for name, (document, _) in fit(components).items()}
-    return json.loads(json.dumps(made, allow_nan=False))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(made, allow_nan=False))
 
 
 def test_a_policy_is_fitted_after_those_it_requires_whatever_the_order_of_the_spec() -> None:

@@ -10,7 +10,6 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -230,7 +229,7 @@ def test_each_stage_of_a_run_sees_its_splits_and_no_others(tmp_path: Path, stage
     context = StageContext(
         stage=stage.name,
         run=run,
-        resolved=SimpleNamespace(),
+        resolved=World(tmp_path).resolved,
         plugins=Plugins.of({}),
         console=Console(verbosity=-1),
         folder=tmp_path / "new",

@@ -22,9 +22,10 @@ class Net(nn.Module):
 
 def wander(net: Net, rng: np.random.Generator) -> None:
     with torch.no_grad():
-        for tensor in (*net.linear.parameters(), *net.norm.parameters(), net.norm.running_mean, net.norm.running_var):
+        statistics = [net.norm.get_buffer(name) for name in ("running_mean", "running_var")]
+        for tensor in (*net.linear.parameters(), *net.norm.parameters(), *statistics):
             tensor.copy_(torch.from_numpy(rng.normal(size=tuple(tensor.shape))))
-        net.norm.num_batches_tracked += 1
+        net.norm.get_buffer("num_batches_tracked").add_(1)
 
 
 def test_the_average_is_the_recurrence_with_warm_up_computed_by_hand() -> None:
@@ -79,7 +80,7 @@ def test_what_does_not_train_is_not_averaged_and_constants_stay_finite_or_infini
     ema.update(1)
     assert "fixed" not in ema.tensors()
     with ema.applied():
-        assert net.mask.tolist() == [0.0, float("-inf")]
+        assert net.get_buffer("mask").tolist() == [0.0, float("-inf")]
         assert net.norm.num_batches_tracked == 1
 
 

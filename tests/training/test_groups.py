@@ -67,9 +67,9 @@ def test_a_frozen_backbone_keeps_its_statistics_and_drops_nothing_out() -> None:
     backbone.requires_grad_(False)
     set_training_mode(backbone, head)
     pictures = torch.randn(6, 3, 8, 8)
-    mean = backbone.norm.running_mean.clone()
+    mean = backbone.get_buffer("norm.running_mean").clone()
     assert torch.equal(backbone(pictures), backbone(pictures))
-    assert torch.equal(backbone.norm.running_mean, mean)
+    assert torch.equal(backbone.get_buffer("norm.running_mean"), mean)
     assert head.training
 
 
@@ -77,7 +77,7 @@ def test_a_frozen_batchnorm_inside_a_training_backbone_keeps_its_statistics() ->
     backbone, head = ToyBackbone(), nn.Linear(12, 2)
     backbone.norm.requires_grad_(False)
     set_training_mode(backbone, head)
-    mean = backbone.norm.running_mean.clone()
+    mean = backbone.get_buffer("norm.running_mean").clone()
     backbone(torch.randn(6, 3, 8, 8))
-    assert torch.equal(backbone.norm.running_mean, mean)
+    assert torch.equal(backbone.get_buffer("norm.running_mean"), mean)
     assert backbone.dropout.training

@@ -83,8 +83,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(pixels).save(path)
             rows.append(
                 Row(
-                    **{"index": index, "path": str(path), "label": ("clear", "roadwork")[target], "target": target},
-                    **{"split": split, "group": f"g, {number // 2}", "sha256": "", "phash": "", "width": 20},
+                    index=index,
+                    path=str(path),
+                    label=("clear", "roadwork")[target],
+                    target=target,
+                    split=split,
+                    group=f"g, {number // 2}",
+                    sha256="",
+                    phash="",
+                    width=20,
                     height=24,
                 )
             )
@@ -282,11 +289,11 @@ class Gained(torch.nn.Module):
 
     def merge(self) -> torch.nn.Module:
         # ReLU and the mean commute with a positive factor; the last stage has depth 1 here.
-        norm = self.plain.stages[-1].down[1]
+        norm = self.plain.get_submodule("stages.1.down.1")
         assert (self.gain > 0).all()
         with torch.no_grad():
-            norm.weight *= self.gain[0]
-            norm.bias *= self.gain[0]
+            for name in ("weight", "bias"):
+                norm.get_parameter(name).mul_(self.gain[0])
         return self.plain
 
 
@@ -346,8 +353,13 @@ def test_trackers_get_each_epoch_in_the_run_directory(prepared: Path, plugins: P
 def test_compile_compiles_the_model(
     trained: Path, prepared: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compiled = []
-    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or model.forward)
+    compiled: list[torch.nn.Module] = []
+
+    def compile_nothing(model: torch.nn.Module) -> Any:
+        compiled.append(model)
+        return model.forward
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
     train.run(context("train", prepared, plugins, tmp_path, spec=SPEC + "compile = true\n"))
     assert len(compiled) == 1
     assert sha256_file(tmp_path / "train" / "weights.safetensors") == sha256_file(
