@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from roadwork_core.console import Console
 from roadwork_core.data.preprocessing import Preprocessing
-from roadwork_core.data.sample import Row
-from roadwork_core.data.table import write_rows
 from roadwork_core.errors import ExitCode, NumericalError, RoadworkError, UsageError
 from roadwork_core.files import sha256_file
 from roadwork_core.kinds import BackboneContext
 from roadwork_core.model import load_weights
 from roadwork_core.plugins import Plugins
-from roadwork_core.runs import Run, StageContext
+from roadwork_core.runs import StageContext
 from roadwork_core.runs.context import LeakageError
 from roadwork_core.spec import load_spec
-from roadwork_core.stages import STAGES, adapt, train
+from roadwork_core.stages import adapt, train
 from roadwork_core.training.collapse import effective_rank, feature_std
 from roadwork_core.training.views import ViewDataset
+from tests.prepared_run import Labelled, stage_context, write_prepared
 
 SPEC = """
 spec_version = 1
@@ -66,50 +63,20 @@ def plugins() -> Plugins:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished stage prepare: smooth noise of two classes."""
-    folder = tmp_path_factory.mktemp("run")
     rng = np.random.default_rng(0)
-    for split, size in (("train", SAMPLES), ("val_select", 8)):
-        rows = []
+
+    def pictures(size: int) -> Iterator[Labelled]:
         for number in range(size):
             coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
-            path = folder / f"{split}-{number}.png"
-            coarse.resize((48, 40), Image.Resampling.BICUBIC).save(path)
-            rows.append(
-                Row(
-                    index=number,
-                    path=str(path),
-                    label="roadwork",
-                    target=number % 2,
-                    split=split,
-                    group=str(number),
-                    sha256="",
-                    phash="",
-                    width=48,
-                    height=40,
-                )
-            )
-        write_rows(folder / "prepare" / "samples" / f"{split}.jsonl", rows)
-    (folder / "prepare" / "classes.json").write_text(json.dumps({"classes": ["clear", "roadwork"], "positive": 1}))
-    return folder
+            yield coarse.resize((48, 40), Image.Resampling.BICUBIC), number % 2
+
+    return write_prepared(tmp_path_factory.mktemp("run"), {"train": pictures(SAMPLES), "val_select": pictures(8)})
 
 
 def context(
     prepared: Path, plugins: Plugins, folder: Path, spec: str = SPEC, *, stage: str = "adapt", console: Any = None
 ) -> StageContext:
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "prepare").exists():
-        (folder / "prepare").symlink_to(prepared / "prepare")
-    (folder / stage).mkdir(exist_ok=True)
-    return StageContext(
-        stage=stage,
-        run=Run(name="toy", path=folder),
-        resolved=load_spec(spec, plugins),
-        plugins=plugins,
-        console=console or Console(stderr=io.StringIO()),
-        folder=folder / stage,
-        scratch=folder / f".{stage}.scratch",
-        reads=next(known.reads for known in STAGES if known.name == stage),
-    )
+    return stage_context(stage, prepared, plugins, folder, spec, console=console)
 
 
 @pytest.fixture(scope="module")

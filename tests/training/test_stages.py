@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +17,6 @@ from PIL import Image
 from roadwork_core import component, hookimpl
 from roadwork_core.console import Console
 from roadwork_core.data.preprocessing import Preprocessing
-from roadwork_core.data.sample import Row
-from roadwork_core.data.table import write_rows
 from roadwork_core.errors import DataError, NumericalError, RoadworkError
 from roadwork_core.files import digest_json, sha256_file
 from roadwork_core.inference import Scorer, build_tta
@@ -27,8 +24,9 @@ from roadwork_core.model import load_weights, rebuild
 from roadwork_core.plugins import Plugins
 from roadwork_core.runs import Run, StageContext
 from roadwork_core.spec import load_spec
-from roadwork_core.stages import STAGES, score, train
+from roadwork_core.stages import score, train
 from roadwork_core.training.selection import epoch_metrics
+from tests.prepared_run import Labelled, stage_context, write_prepared
 
 SPEC = """
 spec_version = 1
@@ -70,56 +68,21 @@ def plugins() -> Plugins:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished stage prepare: noise, with a bright square in the pictures of roadworks."""
-    folder = tmp_path_factory.mktemp("run")
     rng = np.random.default_rng(0)
-    index = 0
-    for split, size in SIZES.items():
-        rows = []
+
+    def pictures(size: int) -> Iterator[Labelled]:
         for number in range(size):
-            target = number % 2
             pixels = rng.integers(0, 160, (24, 20 + number % 5, 3), dtype=np.uint8)
-            pixels[4:14, 4:14] += np.uint8(70 * target)
-            path = folder / f"{split}-{number}.png"
-            Image.fromarray(pixels).save(path)
-            rows.append(
-                Row(
-                    index=index,
-                    path=str(path),
-                    label=("clear", "roadwork")[target],
-                    target=target,
-                    split=split,
-                    group=f"g, {number // 2}",
-                    sha256="",
-                    phash="",
-                    width=20,
-                    height=24,
-                )
-            )
-            index += 1
-        write_rows(folder / "prepare" / "samples" / f"{split}.jsonl", rows)
-    (folder / "prepare" / "classes.json").write_text(json.dumps({"classes": ["clear", "roadwork"], "positive": 1}))
-    return folder
+            pixels[4:14, 4:14] += np.uint8(70 * (number % 2))
+            yield Image.fromarray(pixels), number % 2
+
+    return write_prepared(tmp_path_factory.mktemp("run"), {split: pictures(size) for split, size in SIZES.items()})
 
 
 def context(
     stage: str, prepared: Path, plugins: Plugins, folder: Path, *, console: Console | None = None, spec: str = SPEC
 ) -> StageContext:
-    run = Run(name="toy", path=folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "prepare").exists():
-        (folder / "prepare").symlink_to(prepared / "prepare")
-    (folder / stage).mkdir(exist_ok=True)
-    reads = next(known.reads for known in STAGES if known.name == stage)
-    return StageContext(
-        stage=stage,
-        run=run,
-        resolved=load_spec(spec, plugins),
-        plugins=plugins,
-        console=console or Console(stderr=io.StringIO()),
-        folder=folder / stage,
-        scratch=folder / f".{stage}.scratch",
-        reads=reads,
-    )
+    return stage_context(stage, prepared, plugins, folder, spec, console=console)
 
 
 @pytest.fixture(scope="module")
