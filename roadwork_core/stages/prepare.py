@@ -9,22 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
-from attrs import frozen
 
-from ..component import component_info
-from ..data.assignment import Assignment, assign_splits, check_coverage, group_names, refuse_near_duplicates
+from ..data.assignment import Assignment, assign_splits, check_coverage
 from ..data.classes import Classes, find_classes
-from ..data.clusters import Clusters, Pair, join_near_duplicates
+from ..data.clusters import Pair
+from ..data.gather import BadImage, Grouped, group, list_samples, look_at
 from ..data.natural import natural_key
 from ..data.perceptual import CORRELATION
-from ..data.problems import listed
 from ..data.sample import Row, Sample
-from ..data.scan import Look, Unreadable, scan
+from ..data.scan import Look
 from ..data.table import write_rows
-from ..errors import DataError, Origin, Problem
 from ..files import canonical_json, digest_json, pretty_json, write_atomic
-from ..kinds import DatasetContext
-from ..spec import SPLITS, component_options
+from ..spec import SPLITS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,34 +34,19 @@ FEW = 10
 _REPORTED = 100
 
 
-@frozen
-class _Bad:
-    sample: Sample
-    reason: str
-
-
-@frozen
-class _Grouped:
-    """Final `labels` int64 (n,) and `names` of the groups, and the look-alikes that joined them."""
-
-    labels: NDArray[np.int64]
-    names: Sequence[str]
-    before: Sequence[str]
-    pairs: Sequence[Pair]
-
-
 def run(ctx: StageContext) -> Mapping[str, Any]:
     """Writes samples/<split>.jsonl, classes.json, bad_images.jsonl and report.json; returns the counts.
 
     Raises DataError or SpecError for data that cannot be used as the spec says, before anything trains.
     """
     data: Data = ctx.spec.data
-    listed_samples = list_samples(ctx)
+    listed_samples = _list_samples(ctx)
     find_classes(listed_samples, data)
-    samples, looks, bad = _look_at(ctx, listed_samples)
+    looked = look_at(listed_samples, data, cache=ctx.cache_dir / "looks.sqlite", console=ctx.console)
+    samples, looks, bad = looked.samples, looked.looks, looked.bad
     classes = find_classes(samples, data)
     targets = classes.targets(samples)
-    grouped = _group(samples, looks, data)
+    grouped = group(looked, data)
     assignment = assign_splits(
         samples, targets, grouped.labels, grouped.names, data.splits, grouped.pairs, seed=ctx.spec.seed
     )
@@ -97,22 +78,12 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
 
 def fingerprint_inputs(ctx: StageContext) -> dict[str, Any]:
     """JSON value that changes when the listing, or the size or modification time of a listed file changes."""
-    samples = list_samples(ctx)
+    samples = _list_samples(ctx)
     return {"samples": len(samples), "digest": digest_json([_identity(sample) for sample in samples])}
 
 
-def list_samples(ctx: StageContext) -> list[Sample]:
-    """What the spec's dataset lists. Raises DataError where that is nothing."""
-    component = ctx.spec.data.component
-    info = component_info(component)
-    key = digest_json([f"{ctx.plugins.qualified_name(component)}", component_options(component)])[:16]
-    context = DatasetContext(
-        cache_dir=ctx.cache_dir / "datasets" / f"{info.name}-{key}", seed=ctx.spec.seed, report=ctx.console.info
-    )
-    samples = list(component.build(context))
-    if not samples:
-        raise DataError(f"the dataset {info.name} lists no samples", hint="check the options of [data]")
-    return samples
+def _list_samples(ctx: StageContext) -> list[Sample]:
+    return list_samples(ctx.spec.data, ctx.plugins, cache_dir=ctx.cache_dir, seed=ctx.spec.seed, console=ctx.console)
 
 
 def _identity(sample: Sample) -> list[Any]:
@@ -123,66 +94,6 @@ def _identity(sample: Sample) -> list[Any]:
         state = []
     values = attrs.asdict(sample, recurse=False) | {"tags": dict(sample.tags), "path": ascii(str(sample.path))}
     return [values, state]
-
-
-def _look_at(ctx: StageContext, samples: Sequence[Sample]) -> tuple[list[Sample], list[Look], list[_Bad]]:
-    data: Data = ctx.spec.data
-    looks = scan(
-        [sample.path for sample in samples],
-        max_pixels=data.max_pixels,
-        threads=data.workers or _threads(),
-        cache=ctx.cache_dir / "looks.sqlite",
-    )
-    good: list[Sample] = []
-    found: list[Look] = []
-    bad: list[_Bad] = []
-    for sample, result in zip(
-        samples, ctx.console.progress(looks, total=len(samples), label="reading pictures"), strict=True
-    ):
-        if isinstance(result, Unreadable):
-            bad.append(_Bad(sample, result.reason))
-        else:
-            good.append(sample)
-            found.append(result)
-    if bad and (data.on_bad_image == "error" or not good):
-        skip = 'mend or remove them, or set data.on_bad_image = "skip"'
-        raise listed(
-            Problem(
-                f"{len(bad)} of {len(samples)} images cannot be used",
-                hint=skip if good else "check where the dataset looks for its files",
-            ),
-            [Problem(entry.reason, origin=Origin(str(entry.sample.path))) for entry in bad],
-        )
-    return good, found, bad
-
-
-def _threads() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _group(samples: Sequence[Sample], looks: Sequence[Look], data: Data) -> _Grouped:
-    digests = [look.sha256 for look in looks]
-    before = group_names(samples, digests, data.splits.group_by)
-    number = {name: place for place, name in enumerate(sorted(set(before)))}
-    clusters = Clusters(np.array([number[name] for name in before], dtype=np.int64))
-    pairs: list[Pair] = []
-    if data.near_duplicates != "ignore":
-        pairs = join_near_duplicates(
-            clusters,
-            digests=digests,
-            hashes=np.array([look.phash for look in looks], dtype=np.uint64),
-            thumbnails=np.stack([look.thumbnail for look in looks]),
-            distance=data.near_duplicate_distance,
-        )
-        if data.near_duplicates == "error":
-            refuse_near_duplicates(samples, pairs)
-    held: dict[int, set[str]] = defaultdict(set)
-    for label, name in zip(clusters.labels.tolist(), before, strict=True):
-        held[label].add(name)
-    final = {label: min(names, key=natural_key) for label, names in held.items()}
-    return _Grouped(clusters.labels, [final[label] for label in clusters.labels.tolist()], before, pairs)
 
 
 def _rows(
@@ -215,7 +126,7 @@ def _rows(
     ]
 
 
-def _write_bad(path: Path, bad: Sequence[_Bad]) -> None:
+def _write_bad(path: Path, bad: Sequence[BadImage]) -> None:
     lines = [
         {
             "path": str(entry.sample.path).encode(errors="backslashreplace").decode(),
@@ -231,9 +142,9 @@ def _write_bad(path: Path, bad: Sequence[_Bad]) -> None:
 def _report(
     rows: Sequence[Row],
     classes: Classes,
-    grouped: _Grouped,
+    grouped: Grouped,
     samples: Sequence[Sample],
-    bad: Sequence[_Bad],
+    bad: Sequence[BadImage],
     data: Data,
     assignment: Assignment,
 ) -> dict[str, Any]:
@@ -289,7 +200,7 @@ def _split_report(rows: Sequence[Row], classes: Classes, total: int) -> dict[str
     }
 
 
-def _duplicates_report(grouped: _Grouped, samples: Sequence[Sample], data: Data) -> dict[str, Any]:
+def _duplicates_report(grouped: Grouped, samples: Sequence[Sample], data: Data) -> dict[str, Any]:
     joined: dict[str, list[int]] = defaultdict(list)
     for number, name in enumerate(grouped.names):
         joined[name].append(number)
