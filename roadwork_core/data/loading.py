@@ -63,7 +63,8 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     after; so a picture depends on nothing else. Without augmentations (None) the epoch does not matter.
 
     An item is asked for by its position (in the epoch that `set_epoch` set, 0 at first) or by (epoch, position), which
-    also reaches worker processes that live longer than an epoch.
+    also reaches worker processes that live longer than an epoch. A position beyond the last row is another occurrence
+    of a row in the same epoch, as `sampling.drawn` numbers them.
     """
 
     def __init__(
@@ -92,11 +93,12 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return len(self.rows)
 
     def __getitem__(self, key: int | Key) -> tuple[Tensor, int]:
-        epoch, position = key if isinstance(key, tuple) else (self.epoch, key)
+        epoch, draw = key if isinstance(key, tuple) else (self.epoch, key)
+        occurrence, position = divmod(draw, len(self.rows))
         row = self.rows[position]
         image = load_raw(row, min_side=self.min_side, max_pixels=self.max_pixels)
         if self.augmentations:
-            image = self._augment(image, sample_seed(self.seed, epoch, row.index))
+            image = self._augment(image, sample_seed(self.seed, epoch, row.index, occurrence))
         if image.shape[-2:] != self.preprocessing.size:
             image = self.preprocessing.to_input(image)
         return image.contiguous(), row.target

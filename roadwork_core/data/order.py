@@ -28,9 +28,9 @@ def random_keys(seed: int, epoch: int, samples: NDArray[np.integer]) -> NDArray[
     return state
 
 
-def sample_seed(seed: int, epoch: int, sample: int) -> int:
-    """63 bits for a generator that one sample draws from in one epoch."""
-    return int(random_keys(seed, epoch, np.array([sample]))[0]) >> 1
+def sample_seed(seed: int, epoch: int, sample: int, occurrence: int = 0) -> int:
+    """63 bits for a generator that one sample draws from in one epoch, at its occurrence number 0, 1, ... there."""
+    return int(random_keys(seed, epoch, np.array([sample + (occurrence << 40)]))[0]) >> 1
 
 
 def epoch_order(n: int, *, seed: int, epoch: int) -> list[int]:

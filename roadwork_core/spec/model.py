@@ -111,6 +111,10 @@ class Train:
 
     epochs: int = option(default=10, minimum=1, help="passes over the train split")
     batch_size: int = option(default=32, minimum=1, help="images per forward pass, over all processes")
+    sampler: Literal["shuffle", "class_balanced", "group_balanced"] = option(
+        default="shuffle",
+        help="an epoch sees each sample once, or draws as many samples, each class or each group equally often",
+    )
     precision: Literal["bf16", "fp16", "fp32", "auto"] = option(
         default="auto", help="auto: bf16 where the device computes it natively, else fp32"
     )
@@ -123,6 +127,19 @@ class Train:
     )
     patience: int | None = option(default=None, minimum=1, help="epochs without improvement before training stops")
     compile: bool = option(default=False, help="torch.compile the model")
+    feature_cache: Literal["auto", "on", "off"] = option(
+        default="auto",
+        help="keep the features of a backbone of which nothing trains on disk; auto: where the pictures do not change"
+        " from epoch to epoch, or feature_views says how many views of each to keep; on: refuse to train otherwise",
+    )
+    feature_views: int | None = option(
+        default=None,
+        minimum=1,
+        help="keep the features of this many augmented views of each picture and train on them in turn",
+    )
+    feature_cache_gib: float = option(
+        default=16.0, above=0, help="disk space of all kept features in GiB; the least recently used go first"
+    )
 
 
 @section

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from roadwork_core.data.loading import BatchSchedule, ImageDataset, epoch_order, make_loader
+from roadwork_core.data.loading import BatchSchedule, ImageDataset, make_loader
+from roadwork_core.data.sampling import SamplerName, drawn
 
 if TYPE_CHECKING:
     from roadwork_core.data.preprocessing import Preprocessing
@@ -29,8 +30,11 @@ class PictureFeed:
         workers: int,
         max_pixels: int,
         pin_memory: bool,
+        sampler: SamplerName = "shuffle",
     ) -> None:
         self.size = len(train)
+        self._rows = train
+        self._sampler = sampler
         self._seed = seed
         self._batch_size = batch_size
         self._held_out = len(val_select)
@@ -49,8 +53,8 @@ class PictureFeed:
         )
 
     def order(self, epoch: int) -> Sequence[int]:
-        """All positions in `train` in the order in which `epoch` visits them."""
-        return epoch_order(self.size, seed=self._seed, epoch=epoch)
+        """What `epoch` draws of `train`, in its order, as `sampling.drawn` numbers it."""
+        return drawn(self._rows, self._sampler, seed=self._seed, epoch=epoch)
 
     def training(self, epoch: int, batches: Sequence[Sequence[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         """The given batches of positions, in order."""

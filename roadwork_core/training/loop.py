@@ -44,11 +44,11 @@ class Feed(Protocol):
     size: int
 
     def order(self, epoch: int) -> Sequence[int]:
-        """All sample numbers in the order in which `epoch` (from 0) visits them."""
+        """The `size` draws of `epoch` (from 0) in their order; a draw is a number that `training` understands."""
         ...
 
     def training(self, epoch: int, batches: Sequence[Sequence[int]]) -> Iterable[Batch]:
-        """The given batches of sample numbers, augmented as `epoch` says, in order."""
+        """The given batches of draws, augmented as `epoch` says, in order."""
         ...
 
     def validation(self, rank: int, world: int) -> Iterable[Batch]:
