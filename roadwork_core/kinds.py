@@ -165,10 +165,11 @@ class HeadComponent(Protocol):
 
 @frozen(kw_only=True)
 class LossContext:
-    """`class_counts`: int64 (C,) of the train split."""
+    """`class_counts`: int64 (C,) of the train split; `positive` is the index of the positive class."""
 
     num_classes: int
     class_counts: NDArray[np.int64]
+    positive: int = 1
 
 
 class LossComponent(Protocol):

@@ -153,7 +153,9 @@ def _build(ctx: StageContext, splits: _Splits, device: torch.device) -> _Parts:
 def _loop(ctx: StageContext, splits: _Splits, parts: _Parts, accelerator: Accelerator) -> Loop:
     spec, train, model = ctx.spec, ctx.spec.train, parts.model
     context = AugmentationContext(image_size=parts.preprocessing.size, num_classes=len(splits.classes))
-    loss = spec.loss.build(LossContext(num_classes=len(splits.classes), class_counts=splits.class_counts))
+    loss = spec.loss.build(
+        LossContext(num_classes=len(splits.classes), class_counts=splits.class_counts, positive=splits.positive)
+    )
     if isinstance(loss, nn.Module):
         loss.to(accelerator.device)
     groups = parameter_groups(parts.adapted.module, parts.head, parts.original, spec.optimizer.lr_scale)

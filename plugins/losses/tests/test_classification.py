@@ -109,7 +109,7 @@ def test_soft_targets_are_linear_in_the_target(component: Any) -> None:
 
 def test_balanced_weighs_every_class_alike_and_by_one_on_average() -> None:
     counts = (90, 10)
-    weights = build(CrossEntropy(balanced=True), counts).weights.numpy()
+    weights = build(CrossEntropy(class_weights="balanced"), counts).weights.numpy()
     np.testing.assert_allclose(weights * counts, [50, 50], rtol=1e-6)
     assert np.average(weights, weights=counts) == pytest.approx(1.0)
 
@@ -138,10 +138,10 @@ def test_what_cannot_be_is_one_clear_error() -> None:
     with pytest.raises(UsageError, match="2 values for 3 classes"):
         build(CrossEntropy(class_weights=(1.0, 2.0)), (1, 1, 1))
     with pytest.raises(DataError, match="class 1 has no sample"):
-        build(CrossEntropy(balanced=True), (5, 0))
+        build(CrossEntropy(class_weights="balanced"), (5, 0))
     with pytest.raises(ValueError, match="alpha excludes"):
-        Focal(alpha=0.5, balanced=True)
-    with pytest.raises(ValueError, match="balanced excludes"):
-        CrossEntropy(balanced=True, class_weights=(1.0, 1.0))
+        Focal(alpha=0.5, class_weights="balanced")
+    with pytest.raises(ValueError, match="all zero"):
+        CrossEntropy(class_weights=(0.0, 0.0))
     with pytest.raises(ValueError, match="gamma must be at least 0"):
         Focal(gamma=-1.0)

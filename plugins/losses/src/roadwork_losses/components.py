@@ -1,15 +1,20 @@
-"""The options of the losses; torch waits in `classification`."""
+"""The options of the losses that weigh samples and classes; torch waits in `classification`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from roadwork_core import component, option
-from roadwork_core.errors import DataError, UsageError
+from roadwork_core.errors import UsageError
 from roadwork_core.kinds import LossContext
 
+from .weighting import check_weights, effective_weights, present_counts, weights_of
+
 if TYPE_CHECKING:
-    from .classification import ClassificationLoss
+    from .classification import AsymmetricLoss, ClassificationLoss
+
+_SMOOTHING_HELP = "part of the target that is spread evenly over all classes"
+_WEIGHTS_HELP = 'factor on the loss of each class, in class order; "balanced": n / (C * n_c) of the train split'
 
 
 @component("loss", "cross_entropy")
@@ -18,21 +23,18 @@ class CrossEntropy:
 
     soft_targets: ClassVar[bool] = True
 
-    label_smoothing: float = option(
-        default=0.0, minimum=0, below=1, help="part of the target that is spread evenly over all classes"
+    label_smoothing: float = option(default=0.0, minimum=0, below=1, help=_SMOOTHING_HELP)
+    class_weights: tuple[float, ...] | Literal["balanced"] | None = option(
+        default=None, minimum=0, min_length=2, help=_WEIGHTS_HELP
     )
-    class_weights: tuple[float, ...] | None = option(
-        default=None, minimum=0, min_length=2, help="factor on the loss of each class, in class order"
-    )
-    balanced: bool = option(default=False, help="weight classes by n / (C * n_c) of the train split")
 
     def __attrs_post_init__(self) -> None:
-        _check_weights(self.class_weights, self.balanced)
+        check_weights(self.class_weights)
 
     def build(self, ctx: LossContext) -> ClassificationLoss:
         from .classification import ClassificationLoss
 
-        weights = _class_weights(self.class_weights, self.balanced, ctx)
+        weights = weights_of(self.class_weights, ctx)
         return ClassificationLoss(ctx.num_classes, weights=weights, label_smoothing=self.label_smoothing)
 
 
@@ -52,18 +54,15 @@ class Focal:
         maximum=1,
         help="weight of class 1 of two, and 1 - alpha of class 0 (0.25 weights class 1 down)",
     )
-    class_weights: tuple[float, ...] | None = option(
-        default=None, minimum=0, min_length=2, help="alpha of each class, in class order, for any number of classes"
+    class_weights: tuple[float, ...] | Literal["balanced"] | None = option(
+        default=None, minimum=0, min_length=2, help=_WEIGHTS_HELP
     )
-    balanced: bool = option(default=False, help="weight classes by n / (C * n_c) of the train split")
-    label_smoothing: float = option(
-        default=0.0, minimum=0, below=1, help="part of the target that is spread evenly over all classes"
-    )
+    label_smoothing: float = option(default=0.0, minimum=0, below=1, help=_SMOOTHING_HELP)
 
     def __attrs_post_init__(self) -> None:
-        _check_weights(self.class_weights, self.balanced)
-        if self.alpha is not None and (self.class_weights is not None or self.balanced):
-            raise ValueError("alpha excludes class_weights and balanced: all three weight the classes")
+        check_weights(self.class_weights)
+        if self.alpha is not None and self.class_weights is not None:
+            raise ValueError("alpha excludes class_weights: both weight the classes")
 
     def build(self, ctx: LossContext) -> ClassificationLoss:
         from .classification import ClassificationLoss
@@ -73,36 +72,106 @@ class Focal:
                 f"focal: alpha is for two classes, and there are {ctx.num_classes}",
                 hint="give class_weights, one per class",
             )
-        weights = (
-            _class_weights(self.class_weights, self.balanced, ctx)
-            if self.alpha is None
-            else (1.0 - self.alpha, self.alpha)
-        )
+        weights = weights_of(self.class_weights, ctx) if self.alpha is None else (1.0 - self.alpha, self.alpha)
         return ClassificationLoss(
             ctx.num_classes, weights=weights, label_smoothing=self.label_smoothing, gamma=self.gamma
         )
 
 
-def _check_weights(class_weights: tuple[float, ...] | None, balanced: bool) -> None:
-    if class_weights is not None and balanced:
-        raise ValueError("balanced excludes class_weights: both weight the classes")
-    if class_weights is not None and not any(class_weights):
-        raise ValueError("class_weights are all zero: nothing would be learnt")
+@component("loss", "poly")
+class Poly:
+    """Poly-1: the loss plus epsilon (1 - p_y)^(gamma + 1), its first Taylor term (Leng et al., 2022, arXiv 2204.12511).
+
+    Gamma 0 is the paper's Poly-1 cross-entropy, above 0 its Poly-1 focal loss; epsilon 0 leaves the loss as it was.
+    """
+
+    soft_targets: ClassVar[bool] = True
+
+    epsilon: float = option(
+        default=1.0, minimum=-1, help="weight of the term; above 0 stresses samples that are not yet sure, below eases"
+    )
+    gamma: float = option(default=0.0, minimum=0, help="of the focal loss; 0 is cross-entropy")
+    class_weights: tuple[float, ...] | Literal["balanced"] | None = option(
+        default=None, minimum=0, min_length=2, help=_WEIGHTS_HELP
+    )
+    label_smoothing: float = option(default=0.0, minimum=0, below=1, help=_SMOOTHING_HELP)
+
+    def __attrs_post_init__(self) -> None:
+        check_weights(self.class_weights)
+
+    def build(self, ctx: LossContext) -> ClassificationLoss:
+        from .classification import ClassificationLoss
+
+        return ClassificationLoss(
+            ctx.num_classes,
+            weights=weights_of(self.class_weights, ctx),
+            label_smoothing=self.label_smoothing,
+            gamma=self.gamma,
+            epsilon=self.epsilon,
+        )
 
 
-def _class_weights(
-    class_weights: tuple[float, ...] | None, balanced: bool, ctx: LossContext
-) -> tuple[float, ...] | None:
-    if class_weights is not None and len(class_weights) != ctx.num_classes:
-        raise UsageError(
-            f"class_weights has {len(class_weights)} values for {ctx.num_classes} classes", hint="give one per class"
+@component("loss", "class_balanced")
+class ClassBalanced:
+    """Classes weighted by their effective number of samples, (1 - beta^n) / (1 - beta) (Cui et al., 2019).
+
+    arXiv 1901.05555, on the softmax: cross-entropy, or the focal loss with gamma above 0. The weights sum to the
+    number of classes.
+    """
+
+    soft_targets: ClassVar[bool] = True
+
+    beta: float = option(
+        default=0.999, minimum=0, below=1, help="0 weighs every sample alike; towards 1, every class alike"
+    )
+    gamma: float = option(default=0.0, minimum=0, help="of the focal loss; 0 is cross-entropy")
+    label_smoothing: float = option(default=0.0, minimum=0, below=1, help=_SMOOTHING_HELP)
+
+    def build(self, ctx: LossContext) -> ClassificationLoss:
+        from .classification import ClassificationLoss
+
+        return ClassificationLoss(
+            ctx.num_classes,
+            weights=effective_weights(present_counts(ctx), self.beta),
+            label_smoothing=self.label_smoothing,
+            gamma=self.gamma,
         )
-    if not balanced:
-        return class_weights
-    counts = [int(count) for count in ctx.class_counts]
-    if 0 in counts:
-        raise DataError(
-            f"class {counts.index(0)} has no sample in the train split, so it cannot be balanced",
-            hint="set balanced = false, or change the split",
+
+
+@component("loss", "asymmetric")
+class Asymmetric:
+    """Focal loss with its own gamma for the positive class and for the others (Ridnik et al., 2021, arXiv 2009.14119).
+
+    Here on the softmax, where one class of a picture excludes the rest. With equal gammas and no clip it is the focal
+    loss. It distorts probabilities: calibrate after it.
+    """
+
+    soft_targets: ClassVar[bool] = True
+
+    gamma_positive: float = option(
+        default=0.0, minimum=0, help="how strongly easy samples of the positive class are set aside"
+    )
+    gamma_negative: float = option(default=4.0, minimum=0, help="how strongly easy samples of other classes are")
+    clip: float = option(
+        default=0.05, minimum=0, below=1, help="a sample of another class costs nothing from p = 1 - clip on"
+    )
+    class_weights: tuple[float, ...] | Literal["balanced"] | None = option(
+        default=None, minimum=0, min_length=2, help=_WEIGHTS_HELP
+    )
+    label_smoothing: float = option(default=0.0, minimum=0, below=1, help=_SMOOTHING_HELP)
+
+    def __attrs_post_init__(self) -> None:
+        check_weights(self.class_weights)
+
+    def build(self, ctx: LossContext) -> AsymmetricLoss:
+        from .classification import AsymmetricLoss
+
+        return AsymmetricLoss(
+            ctx.num_classes,
+            positive=ctx.positive,
+            gamma_positive=self.gamma_positive,
+            gamma_negative=self.gamma_negative,
+            clip=self.clip,
+            weights=weights_of(self.class_weights, ctx),
+            label_smoothing=self.label_smoothing,
         )
-    return tuple(sum(counts) / (len(counts) * count) for count in counts)
