@@ -83,7 +83,7 @@ def type_of(field: Field) -> str:
 def bounds(constraint: Constraint) -> str | None:
     """What a value must satisfy beyond its type, or None."""
     said = [
-        f"{symbol} {value:g}"
+        f"{symbol} {value:.12g}"
         for symbol, value in (
             (">=", constraint.minimum),
             (">", constraint.above),
