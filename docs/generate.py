@@ -146,6 +146,21 @@ def _described(field: Field, place: str) -> dict[str, Any]:
     }
 
 
+# --- the stages of run-directory.md ---
+
+
+def stages_table() -> str:
+    """Every stage with what its fingerprint is made of."""
+    from roadwork_core.stages import STAGES
+
+    lines = ["| stage | keys of the spec | files of earlier stages |", "|---|---|---|"]
+    for stage in STAGES:
+        name = f"`{stage.name}`" + (f" (where the spec has `[{stage.name}]`)" if stage.optional else "")
+        keys, reads = (", ".join(f"`{item}`" for item in items) for items in (stage.spec_keys, stage.reads))
+        lines.append(table_row([name, keys, reads]))
+    return "\n".join(lines)
+
+
 # --- the commands of cli.md ---
 
 
@@ -277,6 +292,7 @@ def pages() -> dict[Path, str]:
     return {
         REFERENCE / "components.md": components_page(plugins),
         REFERENCE / "spec.md": filled(REFERENCE / "spec.md", spec_tables()),
+        REFERENCE / "run-directory.md": filled(REFERENCE / "run-directory.md", stages_table()),
         REFERENCE / "cli.md": filled(REFERENCE / "cli.md", command_sections(plugins)),
     }
 
