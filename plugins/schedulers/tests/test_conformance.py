@@ -18,6 +18,34 @@ class TestSgd(OptimizerContract):
     variants = ({"nesterov": True, "weight_decay": 0.01}, {"momentum": 0.0, "implementation": "single"})
 
 
+class TestNAdam(OptimizerContract):
+    component = "schedulers/nadam"
+    options: ClassVar = {"lr": 0.02}
+
+
+class TestRAdam(OptimizerContract):
+    component = "schedulers/radam"
+    options: ClassVar = {"lr": 0.05}
+
+
+class TestAdafactor(OptimizerContract):
+    component = "schedulers/adafactor"
+    options: ClassVar = {"lr": 0.05}
+    variants = ({"weight_decay": 0.01},)
+
+
+class TestLion(OptimizerContract):
+    component = "schedulers/lion"
+    options: ClassVar = {"lr": 0.01}
+    variants = ({"betas": [0.5, 0.9]},)
+
+
+class TestMuon(OptimizerContract):
+    component = "schedulers/muon"
+    options: ClassVar = {"lr": 0.02}
+    variants = ({"nesterov": False, "newton_schulz_steps": 3},)
+
+
 class TestConstant(SchedulerContract):
     component = "schedulers/constant"
     variants = ({"warmup_ratio": 0.2},)
@@ -41,3 +69,11 @@ class TestLinear(SchedulerContract):
 class TestOneCycle(SchedulerContract):
     component = "schedulers/one_cycle"
     variants = ({"peak_ratio": 0.5},)
+
+
+class TestWsd(SchedulerContract):
+    component = "schedulers/wsd"
+    variants = (
+        {"decay": "linear", "min_lr_ratio": 0.1},
+        {"decay": "cosine", "warmup_ratio": 0.0, "decay_ratio": 1.0},
+    )

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from roadwork_core import hookimpl
 
-from .optimizers import AdamW, Sgd
-from .schedulers import Constant, Cosine, CosineWarmup, Linear, OneCycle
+from .optimizers import Adafactor, AdamW, Lion, Muon, NAdam, RAdam, Sgd
+from .schedulers import Constant, Cosine, CosineWarmup, Linear, OneCycle, Wsd
 
-__all__ = ["AdamW", "Constant", "Cosine", "CosineWarmup", "Linear", "OneCycle", "Sgd"]
+__all__ = [
+    "Adafactor",
+    "AdamW",
+    "Constant",
+    "Cosine",
+    "CosineWarmup",
+    "Linear",
+    "Lion",
+    "Muon",
+    "NAdam",
+    "OneCycle",
+    "RAdam",
+    "Sgd",
+    "Wsd",
+]
 
 
 @hookimpl
 def roadwork_components() -> list[type]:
-    return [AdamW, Constant, Cosine, CosineWarmup, Linear, OneCycle, Sgd]
+    return [
+        *(Adafactor, AdamW, Lion, Muon, NAdam, RAdam, Sgd),
+        *(Constant, Cosine, CosineWarmup, Linear, OneCycle, Wsd),
+    ]

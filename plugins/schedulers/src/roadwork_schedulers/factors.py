@@ -66,6 +66,29 @@ class OneCycle:
         return _half_cosine(1.0, self.least, _part(step, self.warmup_steps, self.total_steps))
 
 
+@attrs.define(slots=False, kw_only=True)
+class WarmupStableDecay:
+    """Rises over `warmup_steps`, stays 1, then falls to `least` over the last `decay_steps`, along `shape`."""
+
+    warmup_steps: int
+    total_steps: int
+    decay_steps: int
+    shape: str
+    least: float
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return _rise(step, self.warmup_steps)
+        first = self.total_steps - self.decay_steps
+        if step < first:
+            return 1.0
+        part = _part(step, first, self.total_steps)
+        if self.shape == "cosine":
+            return _half_cosine(1.0, self.least, part)
+        fallen = part**0.5 if self.shape == "1-sqrt" else part
+        return 1.0 + (self.least - 1.0) * fallen
+
+
 def _rise(step: int, warmup_steps: int) -> float:
     # Never 0: the first step must not be wasted.
     return min(1.0, (step + 1) / (warmup_steps + 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from roadwork_core import component, option
 from roadwork_core.kinds import SchedulerContext
@@ -69,6 +69,29 @@ class OneCycle:
             start=self.start_ratio,
             least=self.min_lr_ratio,
         )
+        return _scheduler(ctx, curve)
+
+
+@component("scheduler", "wsd")
+class Wsd:
+    """A rise, then the full rate for most of the training, then a decay (Hu et al., 2024, arXiv 2404.06395).
+
+    The decay along 1 - sqrt(x) is that of Haegele et al., 2024 (arXiv 2405.18392).
+    """
+
+    warmup_ratio: float = option(default=0.05, minimum=0, below=1, help="part of the steps with rising learning rate")
+    decay_ratio: float = option(default=0.2, above=0, maximum=1, help="part of the steps with falling learning rate")
+    decay: Literal["linear", "cosine", "1-sqrt"] = option(default="1-sqrt", help="curve along which it falls")
+    min_lr_ratio: float = option(default=0.0, minimum=0, maximum=1, help="part of the learning rate at the end")
+
+    def __attrs_post_init__(self) -> None:
+        if self.warmup_ratio + self.decay_ratio > 1:
+            raise ValueError("warmup_ratio and decay_ratio must not exceed 1 together")
+
+    def build(self, ctx: SchedulerContext) -> LRScheduler:
+        warmup = _warmup(self.warmup_ratio, ctx)
+        decay_steps = min(round(self.decay_ratio * ctx.total_steps), ctx.total_steps - warmup["warmup_steps"])
+        curve = factors.WarmupStableDecay(**warmup, decay_steps=decay_steps, shape=self.decay, least=self.min_lr_ratio)
         return _scheduler(ctx, curve)
 
 
