@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from roadwork_adapters import Dora, Frozen, Full, LastBlocks, Lora
-from roadwork_adapters.roles import linear_roles
+from roadwork_adapters import BitFit, Dora, Frozen, Full, Ia3, LastBlocks, Lora
+from roadwork_adapters.roles import layer_roles
 from torch import Tensor, nn
 
 from roadwork_core.data.preprocessing import Preprocessing
@@ -116,7 +116,7 @@ FAMILIES = ["Dinov2", "Dinov2WithRegisters", "ViT", "DINOv3ViT", "SiglipVision",
 def test_roles_are_found_in_every_family_and_merge_exactly(family: str, use_dora: bool) -> None:
     backbone = vit(family)
     keys = list(backbone.state_dict())
-    roles = linear_roles(backbone)
+    roles = layer_roles(backbone)
     for role in ("query", "key", "value", "output"):
         assert sum(role in plays for plays in roles.values()) == 2, role
     assert sum("mlp" in plays for plays in roles.values()) == 4
@@ -139,7 +139,7 @@ def test_a_fused_projection_plays_three_roles() -> None:
             self.mlp = nn.ModuleDict({"fc1": nn.Linear(8, 8)})
 
     block = Fused()
-    found = linear_roles(Wrapped(block, [block]))
+    found = layer_roles(Wrapped(block, [block]))
     assert found == {
         "model.attn.qkv": ("query", "key", "value"),
         "model.attn.proj": ("output",),
@@ -158,19 +158,11 @@ def test_a_network_without_attention_is_adapted_in_its_mlp() -> None:
 def test_a_role_that_nothing_plays_is_refused_with_what_there_is() -> None:
     config = transformers.ConvNextV2Config(hidden_sizes=[8, 16], depths=[1, 1], num_stages=2, image_size=32)
     model = transformers.AutoModel.from_config(config).eval()
-    with pytest.raises(UsageError, match=r"is a query or a value .it has: mlp \(4\)"):
+    with pytest.raises(UsageError, match=r"is a query or a value .it has: mlp \(4\), conv \(1\)"):
         adapt(Lora(targets=("query", "value")), Wrapped(model, list(model.encoder.stages)))
-    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    grouped = nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), nn.Conv2d(6, 6, 3, groups=6))
     with pytest.raises(UsageError, match="it has none to adapt"):
-        adapt(Dora(), Wrapped(plain, list(plain)))
-
-
-def test_layers_whose_weights_are_used_without_a_call_are_refused() -> None:
-    """An update beside them would train and change nothing (torchvision's Swin)."""
-    torchvision = pytest.importorskip("torchvision")
-    swin = torchvision.models.swin_transformer.SwinTransformer([4, 4], 8, [1, 1], [1, 2], [2, 2], num_classes=4).eval()
-    with pytest.raises(UsageError, match="are not called by this network"):
-        adapt(Lora(targets=("query",)), Wrapped(swin, list(swin.features)))
+        adapt(Dora(), Wrapped(grouped, list(grouped)))
 
 
 def test_unfrozen_blocks_train_whole_and_are_not_adapted() -> None:
@@ -217,3 +209,34 @@ def test_full_with_frozen_norms_leaves_norm_layers_as_they_are() -> None:
     assert [name for name, weight in network.named_parameters() if not weight.requires_grad] == ["1.weight", "1.bias"]
     train_all(network, norms=True)
     assert all(weight.requires_grad for weight in network.parameters())
+
+
+def test_bitfit_trains_every_bias_and_nothing_else() -> None:
+    names = trainable(adapt(BitFit()).module)
+    assert names == {name for name in stand_ins.backbone().state_dict() if name.endswith("bias")}
+    norms = trainable(adapt(BitFit(train_norms=True)).module) - names
+    assert norms == {name for name in stand_ins.backbone().state_dict() if "norm" in name and name.endswith("weight")}
+    bare = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False))
+    with pytest.raises(UsageError, match="no biases"):
+        adapt(BitFit(), Wrapped(bare, [bare]))
+
+
+def test_ia3_scales_keys_values_and_hidden_features_as_in_its_paper() -> None:
+    """softmax(Q (l_k K)') (l_v V), and W2 (l_ff gelu(W1 x)): each factor multiplies one feature."""
+    adapted = adapt(Ia3())
+    assert set(adapted.targets) == {
+        f"layers.{block}.{name}" for block in range(3) for name in ("attention.key", "attention.value", "mlp.fc2")
+    }
+    sizes = [p.numel() for p in adapted.module.parameters() if p.requires_grad]
+    assert sum(sizes) == 3 * (16 + 16 + 32)
+    disturb(adapted.module)
+    x = np.random.default_rng(0).normal(size=(5, 16))
+    key = adapted.module.get_submodule("layers.1.attention.key")
+    w, bias, factor = (array(t) for t in (key.base_layer.weight, key.base_layer.bias, key.ia3_l.default))
+    expected = (x @ w.T + bias) * factor.ravel()
+    np.testing.assert_allclose(array(key(torch.from_numpy(x).float())), expected, atol=1e-5)
+    second = adapted.module.get_submodule("layers.1.mlp.fc2")
+    w, bias, factor = (array(t) for t in (second.base_layer.weight, second.base_layer.bias, second.ia3_l.default))
+    hidden = np.random.default_rng(1).normal(size=(5, 32))
+    expected = (hidden * factor.ravel()) @ w.T + bias
+    np.testing.assert_allclose(array(second(torch.from_numpy(hidden).float())), expected, atol=1e-5)

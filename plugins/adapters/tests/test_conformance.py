@@ -33,6 +33,34 @@ class TestDora(AdapterContract):
     variants = ({"alpha": 2.0, "targets": ["value"]}, {"unfreeze_blocks": 1, "train_norms": True, "dropout": 0.1})
 
 
+class TestDoraTau(AdapterContract):
+    component = "adapters/dora_tau"
+    options: ClassVar = {"rank": 4}
+    variants = (
+        {"alpha": 2.0, "targets": ["value"], "tau": 1.0},
+        {"unfreeze_blocks": 1, "train_norms": True, "dropout": 0.1},
+    )
+
+
+class TestDoran(AdapterContract):
+    component = "adapters/doran"
+    options: ClassVar = {"rank": 4}
+    variants = (
+        {"alpha": 2.0, "targets": ["query_value"], "tau": 1.0, "hidden": 6},
+        {"unfreeze_blocks": 1, "train_norms": True, "dropout": 0.1},
+    )
+
+
+class TestBitFit(AdapterContract):
+    component = "adapters/bitfit"
+    variants = ({"train_norms": True},)
+
+
+class TestIa3(AdapterContract):
+    component = "adapters/ia3"
+    variants = ({"train_norms": True},)
+
+
 class TestVicreg(ObjectiveContract):
     component = "adapters/vicreg"
     options: ClassVar = {"width": 32}

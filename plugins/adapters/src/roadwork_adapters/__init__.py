@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from roadwork_core import hookimpl
 
-from .adapters import Dora, Frozen, Full, LastBlocks, Lora
+from .adapters import BitFit, Dora, Doran, DoraTau, Frozen, Full, Ia3, LastBlocks, Lora
 from .objectives import Dino, SimSiam, Vicreg
 
-__all__ = ["Dino", "Dora", "Frozen", "Full", "LastBlocks", "Lora", "SimSiam", "Vicreg"]
+__all__ = [
+    "BitFit",
+    "Dino",
+    "Dora",
+    "DoraTau",
+    "Doran",
+    "Frozen",
+    "Full",
+    "Ia3",
+    "LastBlocks",
+    "Lora",
+    "SimSiam",
+    "Vicreg",
+]
 
 
 @hookimpl
 def roadwork_components() -> list[type]:
-    return [Dino, Dora, Frozen, Full, LastBlocks, Lora, SimSiam, Vicreg]
+    return [BitFit, Dino, Dora, DoraTau, Doran, Frozen, Full, Ia3, LastBlocks, Lora, SimSiam, Vicreg]

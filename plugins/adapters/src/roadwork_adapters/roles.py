@@ -1,15 +1,22 @@
-"""What a linear layer does in a block, read off its name and place in any family of networks."""
+"""What a layer does in a block, read off its type, name and place in any family of networks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
 from .selection import blocks_of
 
 ATTENTION_ROLES = ("query", "key", "value", "output")
-ROLES = (*ATTENTION_ROLES, "mlp")
+ROLES = (*ATTENTION_ROLES, "mlp", "conv")
+#: Names for several roles. All of them must be there for the first, any of them is enough for the others.
+QUERY_VALUE = "query_value"
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    QUERY_VALUE: ("query", "value"),
+    "attention": ATTENTION_ROLES,
+    "all_linear": (*ATTENTION_ROLES, "mlp"),
+}
 
 _PROJECTIONS = {
     "query": ("query", "q_proj", "q", "to_q", "wq", "q_lin"),
@@ -23,20 +30,28 @@ _OUTPUT = ("o_proj", "out_proj", "to_out", "out_lin", "proj", "dense", "output",
 _NOT_MLP = ("reduction", "downsample")
 
 
-def linear_roles(backbone: nn.Module) -> dict[str, tuple[str, ...]]:
-    """The linear layers of the backbone's blocks by name, each with the roles that it plays; others are left out."""
+def layer_roles(backbone: nn.Module) -> dict[str, tuple[str, ...]]:
+    """The linear layers and convolutions of the backbone's blocks by name, each with the roles that it plays.
+
+    Layers without a role are left out: merging of patches, grouped and dilated convolutions.
+    """
     found: dict[str, tuple[str, ...]] = {}
     for block_name, block in blocks_of(backbone):
         for name, module in block.named_modules():
-            if isinstance(module, nn.Linear) and (roles := _roles(name.split("."), block)):
+            roles: tuple[str, ...] = ()
+            if isinstance(module, nn.Linear):
+                roles = _linear_roles(name.split("."), block)
+            elif isinstance(module, nn.Conv2d) and _is_plain(module):
+                roles = ("conv",)
+            if roles:
                 found[f"{block_name}.{name}" if name else block_name] = roles
     return found
 
 
-def _roles(path: Sequence[str], block: nn.Module) -> tuple[str, ...]:
+def _linear_roles(path: Sequence[str], block: nn.Module) -> tuple[str, ...]:
     own, parents = path[-1], path[:-1]
     if isinstance(block.get_submodule(".".join(parents)), nn.MultiheadAttention):
-        return ()  # torch's attention uses the weights of its layers, it does not call them
+        return ATTENTION_ROLES  # its other projections are no layers at all, only weights
     in_attention = any("attention" in part.lower() or "attn" in part.lower() for part in parents)
     if own in _FUSED:
         return ("query", "key", "value")
@@ -47,3 +62,8 @@ def _roles(path: Sequence[str], block: nn.Module) -> tuple[str, ...]:
         # A number stands last only in a sequence, such as `to_out.0`.
         return ("output",) if own in _OUTPUT and (own != "0" or parents[-1] in _OUTPUT) else ()
     return () if set(path) & set(_NOT_MLP) else ("mlp",)
+
+
+def _is_plain(convolution: nn.Conv2d) -> bool:
+    # An update beside it is a convolution of a low rank only where each output sees every input in the same way.
+    return convolution.groups == 1 and convolution.dilation == (1, 1) and convolution.padding_mode == "zeros"

@@ -48,6 +48,23 @@ def train_last_blocks(backbone: nn.Module, number: int, norms: bool) -> Selected
     return Selected(backbone, tuple(names))
 
 
+def train_biases(backbone: nn.Module, norms: bool) -> Selected:
+    """Biases train, and all norm layers where `norms`. Raises UsageError where there is no bias."""
+    backbone.requires_grad_(False)
+    names: list[str] = []
+    for name, module in backbone.named_modules():
+        biases = [weight for own, weight in module.named_parameters(recurse=False) if _is_bias(own)]
+        for bias in biases:
+            bias.requires_grad_(True)
+        if biases:
+            names.append(name)
+    if not names:
+        raise UsageError("the backbone has no biases to train", hint='use = "lora" adapts layers without a bias')
+    if norms:
+        names += [name for name in unfreeze_norms(backbone) if name not in names]
+    return Selected(backbone, tuple(names))
+
+
 def blocks_of(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
     """The backbone's blocks, input to output, with their names."""
     names = {id(module): name for name, module in backbone.named_modules()}
@@ -77,6 +94,11 @@ def unfreeze_norms(backbone: nn.Module) -> list[str]:
 def _unfreeze(modules: Iterable[nn.Module]) -> None:
     for module in modules:
         module.requires_grad_(True)
+
+
+def _is_bias(name: str) -> bool:
+    # Also those of several layers in one module, such as `in_proj_bias`; tables of relative positions are no biases.
+    return name == "bias" or name.endswith("_bias")
 
 
 def _is_norm(module: nn.Module) -> bool:
