@@ -136,7 +136,7 @@ class Adafactor:
     weight_decay: float = option(default=0.0, minimum=0, help=_DECAY_HELP)
     beta2_decay: float = option(default=-0.8, maximum=0, help="power with which the running square forgets less")
     eps: float = option(default=1e-3, above=0, help="least root mean square that a weight is taken to have")
-    clip: float = option(default=1.0, above=0, help="largest root mean square of an update")
+    clip: float = option(default=1.0, minimum=1, help="largest root mean square of an update")
 
     def build(self, ctx: OptimizerContext) -> torch.optim.Adafactor:
         import torch
