@@ -7,9 +7,19 @@ from roadwork_core.testing import HeadContract
 
 class TestLinear(HeadContract):
     component = "heads/linear"
-    variants = ({"dropout": 0.5, "norm": True}, {"zero_init": True, "prior_bias": True})
+    variants = ({"dropout": 0.5, "norm": True}, {"zero_init": True, "init_bias": "prior"})
 
 
 class TestMlp(HeadContract):
     component = "heads/mlp"
-    variants = ({"hidden": [12, 8], "norm": False}, {"dropout": 0.0, "prior_bias": True})
+    variants = ({"hidden": [12, 8], "norm": False}, {"dropout": 0.0, "init_bias": "prior"})
+
+
+class TestDoraLinear(HeadContract):
+    component = "heads/dora_linear"
+    variants = ({"dropout": 0.5, "norm": True}, {"zero_init": True, "init_bias": "prior"})
+
+
+class TestAttentionPool(HeadContract):
+    component = "heads/attention_pool"
+    variants = ({"parts": 4, "heads": 2, "dropout": 0.2}, {"parts": 16, "heads": 1, "init_bias": "prior"})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from roadwork_core import hookimpl
 
-from .components import Linear, Mlp
+from .components import AttentionPool, DoraLinear, Linear, Mlp
 
-__all__ = ["Linear", "Mlp"]
+__all__ = ["AttentionPool", "DoraLinear", "Linear", "Mlp"]
 
 
 @hookimpl
 def roadwork_components() -> list[type]:
-    return [Linear, Mlp]
+    return [AttentionPool, DoraLinear, Linear, Mlp]
