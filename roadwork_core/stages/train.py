@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -32,10 +33,15 @@ from roadwork_core.model import (
     preprocessing_of,
     save_weights,
 )
+from roadwork_core.runs.fingerprint import library_versions, plugin_versions
 from roadwork_core.training.ema import Ema
+from roadwork_core.training.extraction import Extractor
+from roadwork_core.training.feature_feed import AsKept, HeadAlone, obstacle
+from roadwork_core.training.features import FeatureCache
 from roadwork_core.training.feed import PictureFeed
 from roadwork_core.training.groups import parameter_groups, set_training_mode
-from roadwork_core.training.loop import Loop, Recipe
+from roadwork_core.training.kept import Keeper
+from roadwork_core.training.loop import Feed, Loop, Normaliser, Recipe
 from roadwork_core.training.plan import steps_per_epoch
 from roadwork_core.training.precision import make_accelerator, scaler_of
 from roadwork_core.training.progress import Progress
@@ -52,6 +58,8 @@ if TYPE_CHECKING:
     from roadwork_core.runs import StageContext
 
 TRACKERS = "trackers"
+#: Where kept features are, below the cache that the runs of one directory share.
+FEATURES = "features"
 
 
 @frozen(kw_only=True)
@@ -78,6 +86,17 @@ class _Parts:
     model: Classifier
     preprocessing: Preprocessing
     original: frozenset[int]
+    architecture: Mapping[str, Any]
+
+
+@frozen(kw_only=True)
+class _Source:
+    """What the loop reads, and the module that it goes through; `features` says what was kept and computed."""
+
+    feed: Feed
+    preprocessing: Normaliser
+    forward: nn.Module
+    features: Mapping[str, Any] | None = None
 
 
 def run(ctx: StageContext) -> Mapping[str, Any]:
@@ -103,7 +122,8 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
         console.detail(f"adapted: {target}")
     accelerator.init_trackers(ctx.run.name, config=_flat(ctx.resolved.values))
     try:
-        position = _loop(ctx, splits, parts, accelerator).run()
+        source = _source(ctx, splits, parts, accelerator)
+        position = _loop(ctx, splits, parts, source, accelerator).run()
     except RuntimeError as error:
         raise _explained(error, compiled=spec.train.compile) from error
     finally:
@@ -120,6 +140,7 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
         "precision": str(choice.precision),
         "device": str(accelerator.device),
         "adapted": list(parts.adapted.targets),
+        "features": source.features,
         "train_seconds": round(sum(line["seconds"] for line in position.history), 3),
     }
 
@@ -145,14 +166,81 @@ def _build(ctx: StageContext, splits: _Splits, device: torch.device) -> _Parts:
     torch.manual_seed(spec.seed)
     head = build_head(spec, backbone, splits.class_counts)
     original = frozenset(id(parameter) for parameter in backbone.parameters())
+    architecture = dict(cast("Mapping[str, Any]", backbone.architecture))
     adapted = spec.adapter.build(AdapterContext(backbone=backbone, seed=spec.seed))
     model = Classifier(adapted.module, head).to(device)
-    return _Parts(adapted=adapted, head=head, model=model, preprocessing=preprocessing, original=original)
+    return _Parts(
+        adapted=adapted,
+        head=head,
+        model=model,
+        preprocessing=preprocessing,
+        original=original,
+        architecture=architecture,
+    )
 
 
-def _loop(ctx: StageContext, splits: _Splits, parts: _Parts, accelerator: Accelerator) -> Loop:
-    spec, train, model = ctx.spec, ctx.spec.train, parts.model
+def _augmentations(ctx: StageContext, splits: _Splits, parts: _Parts, on: str) -> list[Any]:
     context = AugmentationContext(image_size=parts.preprocessing.size, num_classes=len(splits.classes))
+    return [augment.component.build(context) for augment in ctx.spec.augment if augment.on == on]
+
+
+def _source(ctx: StageContext, splits: _Splits, parts: _Parts, accelerator: Accelerator) -> _Source:
+    """Kept features where the spec lets them be kept, else pictures."""
+    spec, train = ctx.spec, ctx.spec.train
+    samples = len(splits.train), len(splits.val_select)
+    if (found := obstacle(train, spec.augment, parts.adapted.module, samples=samples)) is None:
+        return _features(ctx, splits, parts, accelerator)
+    say = ctx.console.detail if found.expected else ctx.console.info
+    say(f"features are not kept: {found.reason} ({found.hint})")
+    feed = PictureFeed(
+        splits.train,
+        splits.val_select,
+        parts.preprocessing,
+        _augmentations(ctx, splits, parts, "sample"),
+        seed=spec.seed,
+        batch_size=train.batch_size,
+        workers=worker_count(spec.data.workers),
+        max_pixels=spec.data.max_pixels,
+        pin_memory=accelerator.device.type == "cuda",
+        sampler=train.sampler,
+    )
+    return _Source(feed=feed, preprocessing=parts.preprocessing, forward=parts.model)
+
+
+def _features(ctx: StageContext, splits: _Splits, parts: _Parts, accelerator: Accelerator) -> _Source:
+    spec, train = ctx.spec, ctx.spec.train
+    keeper = Keeper(
+        cache=FeatureCache(ctx.cache_dir / FEATURES, limit=int(train.feature_cache_gib * 2**30)),
+        extractor=Extractor(
+            backbone=parts.adapted.module,
+            preprocessing=parts.preprocessing,
+            device=accelerator.device,
+            autocast=accelerator.autocast if accelerator.native_amp else nullcontext,
+        ),
+        made_by={
+            "architecture": parts.architecture,
+            "versions": {**library_versions(), **plugin_versions([spec.backbone], ctx.plugins)},
+        },
+        accelerator=accelerator,
+        console=ctx.console,
+        seed=spec.seed,
+        batch_size=train.batch_size,
+        sampler=train.sampler,
+        workers=worker_count(spec.data.workers),
+        max_pixels=spec.data.max_pixels,
+    )
+    kept = keeper.keep(
+        splits.train,
+        splits.val_select,
+        augmentations=_augmentations(ctx, splits, parts, "sample"),
+        described=ctx.resolved.values["augment"],
+        views=train.feature_views or 1,
+    )
+    return _Source(feed=kept.feed, preprocessing=AsKept(), forward=HeadAlone(parts.model.head), features=kept.report)
+
+
+def _loop(ctx: StageContext, splits: _Splits, parts: _Parts, source: _Source, accelerator: Accelerator) -> Loop:
+    spec, train, model = ctx.spec, ctx.spec.train, parts.model
     loss = spec.loss.build(
         LossContext(num_classes=len(splits.classes), class_counts=splits.class_counts, positive=splits.positive)
     )
@@ -164,7 +252,7 @@ def _loop(ctx: StageContext, splits: _Splits, parts: _Parts, accelerator: Accele
     scheduler = spec.scheduler.build(
         SchedulerContext(optimizer=optimizer, total_steps=steps * train.epochs, steps_per_epoch=steps)
     )
-    forward: Any = accelerator.prepare_model(model) if accelerator.num_processes > 1 else model
+    forward: Any = accelerator.prepare_model(source.forward) if accelerator.num_processes > 1 else source.forward
     return Loop(
         recipe=Recipe(
             epochs=train.epochs,
@@ -176,20 +264,10 @@ def _loop(ctx: StageContext, splits: _Splits, parts: _Parts, accelerator: Accele
             seed=spec.seed,
             num_classes=len(splits.classes),
             positive=splits.positive,
-            mix=[augment.component.build(context) for augment in spec.augment if augment.on == "batch"],
+            mix=_augmentations(ctx, splits, parts, "batch"),
         ),
-        feed=PictureFeed(
-            splits.train,
-            splits.val_select,
-            parts.preprocessing,
-            [augment.component.build(context) for augment in spec.augment if augment.on == "sample"],
-            seed=spec.seed,
-            batch_size=train.batch_size,
-            workers=worker_count(spec.data.workers),
-            max_pixels=spec.data.max_pixels,
-            pin_memory=accelerator.device.type == "cuda",
-        ),
-        preprocessing=parts.preprocessing,
+        feed=source.feed,
+        preprocessing=source.preprocessing,
         accelerator=accelerator,
         snapshot=Snapshot(
             model=model,

@@ -14,7 +14,6 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor, nn
 
-from roadwork_core.data.preprocessing import Preprocessing
 from roadwork_core.errors import NumericalError
 
 from .groups import learning_rates
@@ -38,7 +37,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Feed(Protocol):
-    """Pictures of the splits: uint8 (N, 3, h, w) with class indices int64 (N,), on the CPU."""
+    """Pictures of the splits, uint8 (N, 3, h, w) (or their features), with class indices int64 (N,), on the CPU."""
 
     #: Samples that train.
     size: int
@@ -54,6 +53,12 @@ class Feed(Protocol):
     def validation(self, rank: int, world: int) -> Iterable[Batch]:
         """Every `world`-th picture of val_select from number `rank` on, in order, as it would be scored."""
         ...
+
+
+class Normaliser(Protocol):
+    """Makes a feed's batch the model's input (a Preprocessing does)."""
+
+    def normalise(self, images: Tensor) -> Tensor: ...
 
 
 @frozen(kw_only=True)
@@ -88,7 +93,7 @@ class Loop:
 
     recipe: Recipe
     feed: Feed
-    preprocessing: Preprocessing
+    preprocessing: Normaliser
     accelerator: Accelerator
     snapshot: Snapshot
     forward: nn.Module | Callable[[Tensor], Tensor]

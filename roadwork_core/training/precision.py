@@ -45,7 +45,7 @@ def native_bf16(device: torch.device) -> bool:
     """Whether the device computes bfloat16 in hardware, emulation not counted."""
     if device.type == "cuda":
         with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         able = torch.cpu.get_capabilities()
         return any(bool(able.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
