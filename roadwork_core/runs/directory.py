@@ -42,6 +42,7 @@ class Run:
 class RunLock:
     """Held while a process works on a run; the system frees it however that process ends.
 
+    Processes forked meanwhile (loader workers) do not share it, so one that outlives a killed run keeps nobody out.
     Raises RunLockedError where another process holds it.
     """
 
@@ -66,6 +67,7 @@ class RunLock:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         self._descriptor = descriptor
+        os.register_at_fork(after_in_child=self._forget)
         return self
 
     def __exit__(
@@ -73,5 +75,11 @@ class RunLock:
     ) -> None:
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _forget(self) -> None:
+        # The lock belongs to what the descriptor stands for and is held until the last process has closed it.
+        if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -244,3 +244,32 @@ def test_each_stage_of_a_run_sees_its_splits_and_no_others(tmp_path: Path, stage
             continue
         seen.add(Path(name).stem)
     assert seen == SPLITS_SEEN[stage.name]
+
+
+def test_a_forked_process_that_outlives_its_killed_parent_does_not_hold_the_lock(tmp_path: Path) -> None:
+    run = Run(name="trial", path=tmp_path / "trial")
+    holder = textwrap.dedent(
+        f"""
+        import os, time
+        from pathlib import Path
+        from roadwork_core.runs import Run, RunLock
+        with RunLock(Run(name="trial", path=Path({str(run.path)!r}))):
+            worker = os.fork()
+            if worker:
+                print(worker, flush=True)
+            time.sleep(60)
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    worker = int(process.stdout.readline())
+    try:
+        with pytest.raises(RunLockedError), RunLock(run):
+            pass
+        process.kill()
+        process.wait()
+        with RunLock(run):
+            pass
+    finally:
+        process.kill()
+        os.kill(worker, signal.SIGKILL)

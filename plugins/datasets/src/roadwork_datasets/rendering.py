@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -18,6 +20,8 @@ from .synthetic import Frame, render
 
 #: Frames per task; and with fewer frames than two of these, no processes are started.
 _BATCH = 32
+#: How often a process looks whether the one that started it is still there.
+_WATCH_SECONDS = 0.5
 
 
 def frame_path(frame: Frame) -> Path:
@@ -43,7 +47,9 @@ def render_missing(frames: Sequence[Frame], cache_dir: Path, *, width: int, heig
         for batch in batches:
             _render_batch(batch, folder, width, height)
         return folder
-    with ProcessPoolExecutor(processes, mp_context=_context(), initializer=_leave_interrupts_to_the_parent) as pool:
+    with ProcessPoolExecutor(
+        processes, mp_context=_context(), initializer=_follow_the_parent, initargs=(os.getpid(),)
+    ) as pool:
         jobs = [pool.submit(_render_batch, batch, folder, width, height) for batch in batches]
         try:
             for job in as_completed(jobs):
@@ -80,8 +86,16 @@ def _context() -> multiprocessing.context.BaseContext:
     return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _follow_the_parent(parent: int) -> None:
+    """Leaves interrupts to the parent, and ends with it also where it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os._exit(1)
 
 
 def _cores() -> int:
