@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from roadwork_core.spec import ResolvedSpec
 
 SCHEMA = "roadwork.run/1"
+GOES_ON = "the same command goes on from here"
 HEADLINE = ("mcc", "accuracy", "f1", "auroc")
 
 
@@ -70,24 +71,37 @@ def execute(run: Run, resolved: ResolvedSpec, plugins: Plugins, console: Console
     Hooks hear of the start and of every end: `status` is ok, failed or interrupted.
     """
     from roadwork_core.runs import RunLock, carry_out
-    from roadwork_core.runs.engine import stage_metrics, write_run_file
+    from roadwork_core.runs.engine import is_finished, stage_metrics, write_run_file
 
     status, outcomes = "failed", []
     with RunLock(run), _terminate_as_interrupt():
-        write_run_file(run, resolved, None)
+        finished_before = is_finished(run)
+        if not finished_before:
+            write_run_file(run, resolved, None)
         plugins.hook.roadwork_run_started(run=run)
         try:
-            outcomes = carry_out(run, resolved, plugins, console)
+            outcomes = carry_out(
+                run, resolved, plugins, console, before_work=lambda: write_run_file(run, resolved, None)
+            )
             status = "ok"
         except KeyboardInterrupt as stop:
             status = "interrupted"
-            reason = f"{stop}; " if str(stop) else ""
-            raise KeyboardInterrupt(f"interrupted: {reason}the same command goes on from here ({run.path})") from None
+            raise KeyboardInterrupt(f"{_interrupted(stop)} ({run.path})") from None
         finally:
             result = _document(run, status, outcomes, stage_metrics(run, "evaluate"))
-            write_run_file(run, resolved, result)
+            # A run in which nothing was to be done keeps its record, with the times that its stages took.
+            idle = status == "ok" and all(outcome.outcome == "skipped" for outcome in outcomes)
+            if not (idle and finished_before):
+                write_run_file(run, resolved, result)
             plugins.hook.roadwork_run_finished(run=run, result=result)
     return result
+
+
+def _interrupted(stop: KeyboardInterrupt) -> str:
+    """One sentence on how far it came, where the stage said so, and on how to go on."""
+    if str(stop).endswith(GOES_ON):
+        return str(stop)
+    return f"interrupted: {stop}; {GOES_ON}" if str(stop) else f"interrupted; {GOES_ON}"
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -34,6 +34,9 @@ from .manifest import StageManifest, digest_outputs
 
 if TYPE_CHECKING:
     from roadwork_core.spec import ResolvedSpec
+
+
+RUN_FILE = "run.json"
 
 
 class Outcome(StrEnum):
@@ -78,12 +81,20 @@ def plan(run: Run, resolved: ResolvedSpec, plugins: Plugins, console: Console) -
     return outcomes
 
 
-def carry_out(run: Run, resolved: ResolvedSpec, plugins: Plugins, console: Console) -> list[StageOutcome]:
+def carry_out(
+    run: Run,
+    resolved: ResolvedSpec,
+    plugins: Plugins,
+    console: Console,
+    *,
+    before_work: Callable[[], None] = lambda: None,
+) -> list[StageOutcome]:
     """Carries out or skips every stage, in order. The caller holds the run's lock.
 
-    Whatever a stage raises passes through; the stages finished before stay finished.
+    `before_work` is called before the first stage that is not skipped. Whatever a stage raises passes through; the
+    stages finished before stay finished.
     """
-    outcomes = []
+    outcomes: list[StageOutcome] = []
     for stage in _wanted(resolved):
         _recover(run, stage.name)
         prepared = _prepare(stage, run, resolved, plugins, console)
@@ -91,6 +102,10 @@ def carry_out(run: Run, resolved: ResolvedSpec, plugins: Plugins, console: Conso
             console.info(f"{stage.name}: up to date")
             outcomes.append(StageOutcome(name=stage.name, outcome=Outcome.SKIPPED))
             continue
+        if all(earlier.outcome is Outcome.SKIPPED for earlier in outcomes):
+            before_work()
+        if (damaged := _damaged(run, prepared)) is not None:
+            console.warn(f"{stage.name}: {damaged} is not as it was written; the stage runs again")
         started = time.monotonic()
         _run_stage(prepared, console)
         seconds = time.monotonic() - started
@@ -105,6 +120,15 @@ def stage_metrics(run: Run, stage: str) -> Mapping[str, Any]:
     return manifest.metrics if manifest else {}
 
 
+def is_finished(run: Run) -> bool:
+    """Whether the last run in this directory came to a good end, by its `run.json`."""
+    try:
+        result = json.loads((run.path / RUN_FILE).read_bytes())["result"]
+        return bool(result["status"] == "ok")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def write_run_file(run: Run, resolved: ResolvedSpec, result: Mapping[str, Any] | None) -> None:
     """`run.json`: what `runs list` shows; the spec as resolved goes beside it."""
     from roadwork_core.spec import dump_toml
@@ -112,7 +136,7 @@ def write_run_file(run: Run, resolved: ResolvedSpec, result: Mapping[str, Any] |
     run.path.mkdir(parents=True, exist_ok=True)
     write_atomic(run.path / "spec.toml", dump_toml(resolved.values).encode())
     document = {"schema": "roadwork.run-directory/1", "name": run.name, "result": result}
-    write_atomic(run.path / "run.json", pretty_json(document))
+    write_atomic(run.path / RUN_FILE, pretty_json(document))
 
 
 def _wanted(resolved: ResolvedSpec) -> list[Stage]:
@@ -160,6 +184,13 @@ def _is_current(run: Run, prepared: _Prepared) -> bool:
     folder = run.folder(prepared.stage.name)
     manifest = StageManifest.read(folder)
     return manifest is not None and manifest.fingerprint == prepared.fingerprint and manifest.intact(folder)
+
+
+def _damaged(run: Run, prepared: _Prepared) -> str | None:
+    """The first output of a stage, otherwise up to date, that is missing or has other bytes than were written."""
+    folder = run.folder(prepared.stage.name)
+    manifest = StageManifest.read(folder)
+    return manifest.damaged(folder) if manifest and manifest.fingerprint == prepared.fingerprint else None
 
 
 def _run_stage(prepared: _Prepared, console: Console) -> None:

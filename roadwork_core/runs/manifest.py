@@ -50,13 +50,17 @@ class StageManifest:
 
     def intact(self, folder: Path) -> bool:
         """Whether every output is there with its bytes unchanged."""
+        return self.damaged(folder) is None
+
+    def damaged(self, folder: Path) -> str | None:
+        """The first output that is missing or has other bytes than were written, None where there is none."""
         for name, expected in self.outputs.items():
             path = folder / name
             if not path.is_file() or path.stat().st_size != expected["size"]:
-                return False
+                return name
             if sha256_file(path) != expected["sha256"]:
-                return False
-        return True
+                return name
+        return None
 
 
 def digest_outputs(folder: Path) -> dict[str, dict[str, Any]]:

@@ -195,23 +195,12 @@ def _provenance(ctx: StageContext, report: Mapping[str, Any]) -> dict[str, Any]:
             for owner in sorted(owners, key=lambda owner: (owner.name, owner.distribution))
         },
         "data": {
-            "digest": _data_digest(ctx),
+            "digest": report["digest"],
             "splits": {row["split"]: row["n"] for row in split_rows(report)},
         },
         "spec": digest_json(ctx.resolved.values),
         "git_commit": None if git is None else git["commit"] + ("+changes" if git["dirty"] else ""),
     }
-
-
-def _data_digest(ctx: StageContext) -> str | None:
-    """One digest of every picture's bytes, label and split, wherever they lie; None where prepare kept none."""
-    from roadwork_core.runs import StageManifest
-
-    manifest = StageManifest.read(ctx.run.folder("prepare"))
-    if manifest is None:
-        return None
-    samples = {name: entry["sha256"] for name, entry in manifest.outputs.items() if name.startswith("samples/")}
-    return digest_json(samples)
 
 
 def _card(

@@ -152,6 +152,7 @@ def _report(
     conflicts = _label_conflicts(rows, grouped.pairs)
     return {
         "schema": "roadwork.prepare/1",
+        "digest": digest_json([[row.sha256, row.target, row.split] for row in rows]),
         "samples": len(rows),
         "groups": len(set(grouped.names)),
         "classes": list(classes.labels),
