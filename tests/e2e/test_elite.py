@@ -1,4 +1,4 @@
-"""The elite spec runs whole, and what it ships is what it trained: the adapters, the views, the policies, the weights."""
+"""The elite spec runs whole, and what it ships is what it trained: adapters, views, policies, weights."""
 
 from __future__ import annotations
 
