@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from roadwork_policies import BetaCalibration, Platt
+from roadwork_policies import BetaCalibration, IsotonicCalibration, Platt
 
 from roadwork_core.kinds import CalibratorContext
 from roadwork_core.metrics import nll
@@ -47,6 +47,36 @@ class TestBeta(CalibratorContract):
         assert nll(bold.transform(3 * logits), labels) < nll(3 * logits, labels) - 0.05
 
 
+class TestIsotonic(CalibratorContract):
+    component = "policies/isotonic"
+
+    def test_is_no_worse_on_what_it_was_fitted_on(self) -> None:
+        """Its probabilities are kept from 0 and 1, which costs a little; raw logits that are bold cost more."""
+        logits, labels, _ = stand_ins.scores(self.samples, self.num_classes)
+        fitted = self.build(IsotonicCalibration())
+        assert nll(fitted.transform(logits), labels) <= nll(logits, labels)
+
+
+class TestVector(CalibratorContract):
+    component = "policies/vector"
+    variants = ({"l2": 0.1},)
+
+
+class TestVectorOfMoreClasses(CalibratorContract):
+    component = "policies/vector"
+    num_classes = 4
+
+
+class TestDirichlet(CalibratorContract):
+    component = "policies/dirichlet"
+    variants = ({"l2": 0.1},)
+
+
+class TestDirichletOfMoreClasses(CalibratorContract):
+    component = "policies/dirichlet"
+    num_classes = 4
+
+
 class TestThreshold(PolicyContract):
     component = "policies/threshold"
     options: ClassVar[Mapping[str, Any]] = {"bootstrap": 20}
@@ -73,6 +103,8 @@ class TestScrc(PolicyContract):
         {"alpha": 0.2, "xi": 0.6, "fit_fraction": 0.4},
         {"variant": "inductive", "delta": 0.2},
         {"calibrator": {"use": "none"}},
+        {"loss": "false_negative_rate"},
+        {"per_group": "one"},
     )
 
 
@@ -80,6 +112,46 @@ class TestScrcOfMoreClasses(PolicyContract):
     component = "policies/scrc"
     num_classes = 3
     variants = ({"variant": "inductive", "delta": 0.2},)
+
+
+class TestConformal(PolicyContract):
+    component = "policies/conformal"
+    variants = (
+        {"alpha": 0.2, "fit_fraction": 0.4, "fill_empty": True},
+        {"score": "aps"},
+        {"score": "raps", "randomized": False, "penalty": 0.3, "k_reg": 0},
+        {"class_conditional": True, "calibrator": {"use": "none"}},
+        {"per_group": "one"},
+    )
+
+
+class TestConformalOfMoreClasses(PolicyContract):
+    component = "policies/conformal"
+    num_classes = 5
+    options: ClassVar[Mapping[str, Any]] = {"score": "raps"}
+    variants = (
+        {"penalty": 0.3, "k_reg": 2},
+        {"randomized": False},
+        {"class_conditional": True, "calibrator": {"use": "vector"}},
+        {"score": "aps"},
+        {"score": "lac", "fill_empty": True, "alpha": 0.3},
+    )
+
+
+class TestSelectiveError(PolicyContract):
+    component = "policies/selective_error"
+    variants = (
+        {"method": "sgr"},
+        {"target_error": 0.1, "delta": 0.05, "start": 0.4, "step": 0.1},
+        {"calibrator": {"use": "platt"}, "fit_fraction": 0.3},
+        {"per_group": "one", "target_error": 0.2},
+    )
+
+
+class TestSelectiveErrorOfMoreClasses(PolicyContract):
+    component = "policies/selective_error"
+    num_classes = 3
+    variants = ({"calibrator": {"use": "temperature"}},)
 
 
 class TestHybrid(PolicyContract):

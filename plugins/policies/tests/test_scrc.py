@@ -28,6 +28,13 @@ from roadwork_core.errors import DataError, InfeasibleError
 from roadwork_core.metrics import softmax
 
 
+class Raw:
+    """Leaves the logits as they are, but unlike `none` is given a part of the samples to fit."""
+
+    def build(self, ctx: Any) -> Any:
+        return Identity().build(ctx)
+
+
 def selective_rule(
     confidence: np.ndarray, scores: np.ndarray, jitters: np.ndarray, alpha: float, xi: float
 ) -> tuple[bool, bool, int, int]:
@@ -141,6 +148,75 @@ def test_too_few_samples_are_infeasible_and_the_named_number_is_enough(
     assert scrc(alpha=0.1, xi=0.8).build(context(*enough)).guarantee()["n"] == 11
 
 
+def test_without_a_calibrator_to_fit_every_sample_is_conformal(
+    draw: Callable[..., Any], context: Callable[..., Any], scrc: Callable[..., Any]
+) -> None:
+    policy = scrc(calibrator=Identity()).build(context(*draw(300)))
+    assert policy.guarantee()["n"] == 300
+    assert "held_out" not in policy.summary()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_false_negative_rate_of_the_selected_is_kept_where_positives_are_rare(
+    classes: int, draw: Callable[..., Any], context: Callable[..., Any], scrc: Callable[..., Any]
+) -> None:
+    """Sets of selected positives hold them 1 - alpha of the time; miscoverage alone neglects the rare class."""
+    options = {"alpha": 0.1, "xi": 0.8, "calibrator": Identity()}
+    missed: dict[str, list[tuple[int, int]]] = {"miscoverage": [], "false_negative_rate": []}
+    exact = []
+    for seed in range(100):
+        logits, labels = draw(1000, prior=0.3, distance=1.5, classes=classes, seed=seed)
+        logits[:, 1] -= 2.5
+        for loss, found in missed.items():
+            policy = scrc(loss=loss, **options).build(context(logits[:600], labels[:600]))
+            decisions = policy.decide(logits[600:])
+            chosen = ~np.asarray([reason.startswith("not selected") for reason in decisions.reasons])
+            positives = chosen & (labels[600:] == 1)
+            found.append((int((positives & ~decisions.sets[:, 1]).sum()), int(positives.sum())))
+        exact.append(policy.guarantee()["coverage_exactly"])
+    rates = {loss: np.asarray(found)[:, 0] / np.asarray(found)[:, 1] for loss, found in missed.items()}
+    kept = rates["false_negative_rate"]
+    assert 1 - kept.mean() == pytest.approx(np.mean(exact), abs=4 * kept.std() / math.sqrt(kept.size))
+    assert rates["miscoverage"].mean() > 0.2
+
+
+def test_too_few_selected_positives_are_infeasible_by_their_own_count(
+    draw: Callable[..., Any], context: Callable[..., Any], scrc: Callable[..., Any]
+) -> None:
+    logits, labels = draw(200, prior=0.05)
+    with pytest.raises(InfeasibleError, match=r"of positives from \d of them among \d+ selected of 200"):
+        scrc(loss="false_negative_rate", calibrator=Identity()).build(context(logits, labels))
+
+
+def test_one_sample_a_group_makes_the_promise_exact_where_all_of_them_break_it(
+    context: Callable[..., Any], scrc: Callable[..., Any]
+) -> None:
+    """12 groups of 40 whose samples share their luck: coverage of a new group's sample, over 400 draws."""
+
+    def grouped(groups: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        labels = rng.integers(0, 2, size=groups * 40)
+        luck = np.repeat(3 * rng.normal(size=groups), 40)
+        m = (2 * labels - 1) * (3 + luck + 0.3 * rng.normal(size=labels.size))
+        return np.stack([-m / 2, m / 2], axis=1), labels, np.repeat(np.arange(groups), 40)
+
+    hits: dict[str, int] = {"all": 0, "one": 0}
+    exact = 0.0
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        logits, labels, groups = grouped(12, rng)
+        fresh, truth, _ = grouped(1, rng)
+        for how in hits:
+            ctx = context(logits, labels, groups=groups, seed=seed)
+            policy = scrc(alpha=0.1, xi=1.0, calibrator=Identity(), per_group=how).build(ctx)
+            hits[how] += int(policy.decide(fresh[:1]).sets[0, truth[0]])
+        exact = policy.guarantee()["coverage_exactly"]
+        assert policy.guarantee()["n"] == policy.guarantee()["groups"] == 12
+    assert exact == 12 / 13
+    assert stats.binomtest(hits["one"], 400, exact).pvalue > 0.001
+    assert stats.binomtest(hits["all"], 400, 0.9, "less").pvalue < 0.05
+    assert "random sample of a new group" in policy.guarantee()["text"]
+
+
 def test_one_group_cannot_be_divided(
     draw: Callable[..., Any], context: Callable[..., Any], scrc: Callable[..., Any]
 ) -> None:
@@ -174,11 +250,8 @@ def test_sets_are_those_of_lac_in_probabilities(
     logits, labels = draw(600, classes=4)
     policy = scrc(alpha=0.1, xi=1.0, calibrator=Identity()).build(context(logits, labels))
     fresh, _ = draw(20_000, classes=4, seed=1)
-    from roadwork_policies.folds import random_part
-
-    conformal = ~random_part(np.arange(600), 0.5, 0)
-    p = softmax(logits[conformal])
-    own = np.sort(1 - p[np.arange(p.shape[0]), labels[conformal]])
+    p = softmax(logits)
+    own = np.sort(1 - p[np.arange(p.shape[0]), labels])
     bound = own[math.ceil((own.size + 1) * 0.9) - 1]
     assert np.array_equal(policy.decide(fresh).sets, 1 - softmax(fresh) <= bound + 1e-12)
 
@@ -190,7 +263,7 @@ def test_two_class_decisions_do_not_change_under_temperature(
     fresh, _ = draw(5000, seed=1)
     first, second = (
         scrc(calibrator=calibrator).build(context(logits, labels)).decide(fresh)
-        for calibrator in (Identity(), Temperature())
+        for calibrator in (Raw(), Temperature())
     )
     assert np.array_equal(first.labels, second.labels)
     assert np.array_equal(first.sets, second.sets)
@@ -250,6 +323,7 @@ def test_the_guarantee_is_stated_in_numbers_and_in_words(
         "K": 401,
         "selected": 400,
     }
+    assert promise["loss"] == "miscoverage"
     assert promise["assumption"] == "exchangeability"
     assert len(promise["digest"]) == 64
     assert "at least 0.9" in promise["text"]

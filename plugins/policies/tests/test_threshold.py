@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from roadwork_policies import Temperature
+from roadwork_policies.threshold import Samples, choose
 from scipy.stats import norm
 
 from roadwork_core.decisions import ABSTAIN
 from roadwork_core.errors import DataError
-from roadwork_core.metrics import COUNT_METRICS, Counts, confusion, margin, mcc, sigmoid
+from roadwork_core.metrics import COUNT_METRICS, Counts, confusion, margin, mcc, sigmoid, sweep
 
 
 def binary(m: np.ndarray) -> np.ndarray:
@@ -194,7 +195,7 @@ def test_groups_widen_the_intervals(
 ) -> None:
     logits, labels = draw(60, prior=0.5, seed=5)
     repeated = np.repeat(logits, 10, axis=0), np.repeat(labels, 10)
-    options = {"bootstrap": 100}
+    options = {"bootstrap": 100, "method": "plug_in"}
     alone = threshold(**options).build(context(*repeated)).summary()
     grouped = threshold(**options).build(context(*repeated, groups=np.repeat(np.arange(60), 10))).summary()
     for key in ("threshold_interval", "cross_fitted"):
@@ -251,30 +252,56 @@ def test_a_plug_in_whose_calibrator_does_not_fit_is_warned_of_and_auto_avoids_it
     context: Callable[..., Any], threshold: Callable[..., Any]
 ) -> None:
     samples = context(*confident_errors(1500, np.random.default_rng(7)))
-    plug_in, empirical, auto = (threshold(method=method).build(samples) for method in ("plug_in", "empirical", "auto"))
+    plug_in, bootstrap, auto = (threshold(method=method).build(samples) for method in ("plug_in", "bootstrap", "auto"))
     assert "the empirical cut gains" in plug_in.summary()["warning"]
-    assert auto.summary()["method"] == "empirical"
-    assert auto.threshold == empirical.threshold
+    assert auto.summary()["method"] == "bootstrap"
+    assert auto.threshold == bootstrap.threshold
     assert auto.summary()["warning"] is None
 
 
-def test_auto_keeps_the_plug_in_cut_where_the_calibrator_fits(
-    context: Callable[..., Any], threshold: Callable[..., Any]
+def test_auto_takes_the_plug_in_cut_only_where_it_gains_by_a_standard_error(
+    threshold: Callable[..., Any],
 ) -> None:
     rng = np.random.default_rng(8)
-    kept = 0
-    for _ in range(20):
-        policy = threshold(method="auto", bootstrap=20).build(context(*normal_samples(300, 0.2, rng)))
-        kept += policy.summary()["method"] == "plug_in"
-    assert kept >= 12
+    taken = {"fits": 0, "does not": 0}
+    for seed in range(15):
+        for scores, drawn in (("fits", normal_samples(300, 0.2, rng)), ("does not", confident_errors(300, rng))):
+            samples = Samples.sorted(margin(drawn[0]), drawn[1] == 1, np.arange(300))
+            taken[scores] += choose(samples, threshold(), "auto", seed).method == "plug_in"
+    assert taken["fits"] >= 3
+    assert taken["does not"] <= 1
 
 
 def test_scores_that_no_calibrator_fits_get_the_empirical_cut_and_say_so(
     draw: Callable[..., Any], context: Callable[..., Any], threshold: Callable[..., Any]
 ) -> None:
     logits, labels = draw(200)
-    backwards = threshold().build(context(logits, 1 - labels))
+    backwards = threshold(method="plug_in").build(context(logits, 1 - labels))
     exact = threshold(method="empirical").build(context(logits, 1 - labels))
     assert backwards.threshold == exact.threshold
     assert backwards.summary()["method"] == "empirical"
     assert "not plug_in: " in backwards.summary()["note"]
+
+
+def test_the_bootstrap_cut_is_the_median_of_the_best_cuts_of_resamples_of_whole_groups(
+    draw: Callable[..., Any], context: Callable[..., Any], threshold: Callable[..., Any]
+) -> None:
+    """Against resamples that are really drawn, row by row: the same distribution, so medians within its spread."""
+    logits, labels = draw(120, prior=0.3)
+    groups = np.arange(120) // 4
+    ours = threshold(method="bootstrap", bootstrap=400).build(context(logits, labels, groups=groups)).threshold
+    rng, cuts = np.random.default_rng(1), []
+    for _ in range(400):
+        rows = np.concatenate([np.flatnonzero(groups == group) for group in rng.integers(0, 30, size=30)])
+        cuts.append(sweep(margin(logits[rows]), labels[rows], n_thresholds=0).threshold)
+    assert ours == pytest.approx(np.median(cuts), abs=4 * 1.25 * np.std(cuts) / math.sqrt(400))
+
+
+def test_where_no_resample_has_both_classes_the_cut_is_the_empirical_one_and_says_so(
+    context: Callable[..., Any], threshold: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roadwork_policies.threshold.resampled_weights", lambda codes, *_: [1.0 * (codes == 0)])
+    policy = threshold().build(context(binary(np.asarray([-1.0, 1.0])), np.asarray([0, 1])))
+    assert policy.threshold == 0.0
+    assert policy.summary()["method"] == "empirical"
+    assert policy.summary()["note"].startswith("not bootstrap: ")

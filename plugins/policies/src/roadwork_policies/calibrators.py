@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from roadwork_core.errors import DataError
 from roadwork_core.metrics.inputs import Floats, Integers, class_labels
-from roadwork_core.metrics.logits import as_logits, margin, sigmoid, softmax, softplus
+from roadwork_core.metrics.logits import as_logits, logit, margin, sigmoid, softmax, softplus
 
 TEMPERATURE_BOUNDS = (0.01, 100.0)
 #: A slope below this ranks samples hardly or backwards, so no cut on the calibrated margin is one on the raw margin.
@@ -21,7 +21,8 @@ BACKWARDS = "these scores cannot be calibrated: a higher margin does not mean a 
 CHECK_CLASSES = "check the order of the classes and which one is positive"
 
 
-def _samples(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[Floats, Integers]:
+def checked_samples(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> tuple[Floats, Integers]:
+    """Finite logits (n, C) and labels (n,) with n > 0. Raises DataError for others."""
     array = as_logits(logits)
     if array.shape[0] == 0:
         raise DataError("a calibrator cannot be fitted to no samples", hint="give val_calib some")
@@ -95,7 +96,7 @@ class Scaled:
         The NLL is convex in 1/T, so its slope, mean(E_p[z] - z_y), changes sign once: bisecting log T on that sign
         reaches the optimum to the last bits, or the bound when the optimum lies beyond (separable data).
         """
-        z, y = _samples(logits, labels)
+        z, y = checked_samples(logits, labels)
         z = z - z.max(axis=1, keepdims=True)
         of_label = np.take_along_axis(z, y[:, None], axis=1)[:, 0]
 
@@ -134,7 +135,7 @@ class Affine:
     @classmethod
     def fit(cls, logits: NDArray[np.float64], labels: NDArray[np.int64]) -> Affine:
         """Platt's logistic fit, with his smoothed targets (N + 1)/(N + 2) and 1/(N + 2)."""
-        z, y = _samples(logits, labels)
+        z, y = checked_samples(logits, labels)
         if z.shape[1] != 2:
             raise DataError(f"platt calibrates two classes, not {z.shape[1]}", hint='use = "temperature"')
         m = margin(z)
@@ -171,7 +172,7 @@ class Beta:
         The margin is standardised so that the medians of the two classes come to lie at -2 and 2: the bend of the
         map is then between the classes wherever the logits have their zero, and outliers do not move it.
         """
-        z, y = _samples(logits, labels)
+        z, y = checked_samples(logits, labels)
         if z.shape[1] != 2:
             raise DataError(f"beta calibrates two classes, not {z.shape[1]}", hint='use = "temperature"')
         if not 0 < y.sum() < y.size:
@@ -202,3 +203,52 @@ class Beta:
 def _beta_features(x: Floats) -> Floats:
     """log p and -log(1 - p) of p = sigmoid(x), shape (n, 2)."""
     return np.stack([-softplus(-x), softplus(x)], axis=1)
+
+
+@frozen(eq=False)
+class Isotonic:
+    """Two-class logits whose P(positive) is a non-decreasing, piecewise linear function of the margin."""
+
+    margins: Floats
+    probabilities: Floats
+
+    @classmethod
+    def fit(cls, logits: NDArray[np.float64], labels: NDArray[np.int64]) -> Isotonic:
+        """Isotonic regression (Zadrozny and Elkan, 2002) by scikit-learn.
+
+        Probabilities are kept within [1/(n + 2), 1 - 1/(n + 2)]: its outermost steps are 0 and 1 from few samples,
+        which no finite logits can say and none should.
+        """
+        from sklearn.isotonic import IsotonicRegression
+
+        z, y = checked_samples(logits, labels)
+        if z.shape[1] != 2:
+            raise DataError(f"isotonic calibrates two classes, not {z.shape[1]}", hint='use = "dirichlet"')
+        if not 0 < y.sum() < y.size:
+            raise DataError(f"all {y.size} samples are of one class", hint="isotonic needs samples of both")
+        model = IsotonicRegression(out_of_bounds="clip").fit(margin(z), y.astype(np.float64))
+        margins = np.asarray(model.X_thresholds_, dtype=np.float64)
+        found = np.asarray(model.y_thresholds_, dtype=np.float64)
+        if not found[-1] > found[0]:
+            raise DataError(BACKWARDS, hint=CHECK_CLASSES)
+        floor = 1.0 / (y.size + 2)
+        return cls(margins, np.clip(found, floor, 1.0 - floor))
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Isotonic:
+        """From `state()`. Raises DataError for steps that are not rising probabilities strictly between 0 and 1."""
+        margins, found = (np.asarray(state[key], dtype=np.float64) for key in ("margins", "probabilities"))
+        rising = margins.shape == found.shape and margins.size > 0 and np.isfinite(margins).all()
+        if not rising or (np.diff(margins) <= 0).any() or (np.diff(found) < 0).any():
+            raise DataError("not an isotonic calibrator: its steps do not rise")
+        if not 0.0 < found[0] <= found[-1] < 1.0:
+            raise DataError("not an isotonic calibrator: its probabilities reach 0 or 1")
+        return cls(margins, found)
+
+    def transform(self, logits: NDArray[np.float64]) -> Floats:
+        """Logits (n, 2): minus and plus half the log odds; constant outside the margins of the fit."""
+        return _two_logits(logit(np.interp(margin(logits), self.margins, self.probabilities)))
+
+    def state(self) -> Mapping[str, Any]:
+        """Corners of the function: margins, rising, and P(positive) at each."""
+        return {"margins": self.margins.tolist(), "probabilities": self.probabilities.tolist()}

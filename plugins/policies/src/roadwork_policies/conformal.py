@@ -100,23 +100,20 @@ def smallest_n(alpha: float, count: Callable[[int], int]) -> int:
     return n
 
 
-def selected_quantile(scores: Floats, selected: Booleans, alpha: float, n_needed: int) -> float:
-    """The nonconformity bound from the selected of the scores (n,).
+def selected_quantile(scores: Floats, alpha: float, found: str, n_needed: int) -> float:
+    """The nonconformity bound from scores (n,), of samples that `found` describes.
 
     Raises InfeasibleError, naming the number of samples needed, where it would be infinite.
     """
-    bound = quantile(scores[selected], alpha)
+    bound = quantile(scores, alpha)
     if math.isfinite(bound):
         return bound
-    raise infeasible(
-        f"from {int(selected.sum())} selected of {scores.size} conformal samples", alpha, max(n_needed, scores.size + 1)
-    )
+    raise infeasible(found, alpha, n_needed)
 
 
-def infeasible(found: str, alpha: float, n_needed: int) -> InfeasibleError:
+def infeasible(found: str, alpha: float, n_needed: int, *, of: str = "conformal samples") -> InfeasibleError:
     """The error that says how many samples it takes."""
     return InfeasibleError(
-        f"INFEASIBLE: coverage {1 - alpha:g} cannot be promised {found};"
-        f" it takes at least {n_needed} conformal samples",
-        hint="more samples in val_calib, a smaller fit_fraction, a larger alpha or a larger xi",
+        f"INFEASIBLE: coverage {1 - alpha:g} cannot be promised {found}; it takes at least {n_needed} {of}",
+        hint="give val_calib more samples or groups, or choose a smaller fit_fraction or a larger alpha",
     )

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from roadwork_core.kinds import PolicyContext, PolicyRestoreContext
 
     from .hybrid import HybridPolicy
+    from .prediction_sets import ConformalPolicy
     from .scrc import ScrcPolicy
+    from .selective_error import SelectiveErrorPolicy
     from .threshold import ThresholdPolicy
 
 Metric = Literal[
@@ -25,26 +27,30 @@ Metric = Literal[
     "precision_at_recall",
 ]
 
+PER_GROUP = (
+    "all: every sample of a group, an approximation where groups have several; one: a random sample of each, for a"
+    " promise that is exact for new groups"
+)
+FIT_FRACTION = "share of the groups of val_calib that fit the calibrator (none, where there is nothing to fit)"
+
 
 @component("policy", "threshold")
 class Threshold:
     """One cut on the margin: positive iff margin >= t, with t chosen for a metric.
 
-    `plug_in` is the default because the cut that is best on a small val_calib is not best outside it: on normal
-    scores, 300 samples, 5 % positives, it gained .015 (± .005) of true MCC over the empirical cut. It trusts its
-    calibrator, though: where no logistic curve fits the scores it lost between .005 and .08. The fit compares the
-    methods on held-out folds and warns; `auto` kept most of the gain and lost at most .005
-    (benchmarks/sweep/methods.py, 200 draws a case).
+    `bootstrap` is the default because it is worth most outside its sample over the kinds of scores, sample sizes and
+    prevalences that were tried (docs/benchmarks/threshold.md). `plug_in` is worth more where its calibrator fits the
+    scores and less, by up to .15 of MCC, where it does not; `auto` takes it only where held-out folds show a gain.
     """
 
     mode: ClassVar[str] = "fast"
 
     metric: Metric = option(default="mcc", help="what the cut is chosen for")
     method: Literal["plug_in", "empirical", "bootstrap", "auto"] = option(
-        default="plug_in",
-        help="plug_in: calibrate, then maximise the metric of the expected counts; empirical: the cut that is exactly"
-        " best on val_calib; bootstrap: the median of the best cuts of resamples; auto: plug_in, unless empirical"
-        " does better on held-out folds",
+        default="bootstrap",
+        help="bootstrap: the median of the best cuts of resamples by group; empirical: the cut that is exactly best on"
+        " val_calib; plug_in: calibrate, then maximise the metric of the expected counts; auto: bootstrap, unless"
+        " plug_in does better on held-out folds by a standard error",
     )
     calibrator: Any = slot(
         "calibrator",
@@ -103,12 +109,16 @@ class Scrc:
         help="transductive: the share is xi on average; inductive: at least xi with probability 1 - delta",
     )
     delta: float = option(default=0.1, above=0, below=1, help="for inductive: how often the share may fall short")
+    loss: Literal["miscoverage", "false_negative_rate"] = option(
+        default="miscoverage",
+        help="what alpha bounds: miscoverage: how often a set misses its label; false_negative_rate: the same among"
+        " positives alone",
+    )
     calibrator: Any = slot(
         "calibrator", default={"use": "temperature"}, help="fitted on the part that conformal does not see"
     )
-    fit_fraction: float = option(
-        default=0.5, above=0, below=1, help="share of the groups of val_calib that fit the calibrator"
-    )
+    fit_fraction: float = option(default=0.5, above=0, below=1, help=FIT_FRACTION)
+    per_group: Literal["all", "one"] = option(default="all", help=PER_GROUP)
 
     def build(self, ctx: PolicyContext) -> ScrcPolicy:
         """Fits both parts. Raises InfeasibleError, with the sample size needed, where nothing can be promised."""
@@ -119,6 +129,95 @@ class Scrc:
     def restore(self, state: Mapping[str, Any], ctx: PolicyRestoreContext) -> ScrcPolicy:
         """From `state()`."""
         from .scrc import restore
+
+        return restore(self, state, ctx)
+
+    def requires(self) -> Sequence[str]:
+        """Nothing."""
+        return ()
+
+
+@component("policy", "conformal")
+class Conformal:
+    """Split conformal prediction sets; answers where the set is one label.
+
+    `lac` (Sadinle et al., 2019) gives the smallest sets on average, `aps` (Romano et al., 2020) sets that grow with
+    doubt, `raps` (Angelopoulos et al., 2021) the same without long tails. For two classes `lac` is a cut on the
+    confidence and `aps` that is not randomized is useless.
+    """
+
+    mode: ClassVar[str] = "accurate"
+
+    alpha: float = option(default=0.1, above=0, below=1, help="largest probability that a set misses its label")
+    score: Literal["lac", "aps", "raps"] = option(default="lac", help="how little a label fits a sample")
+    class_conditional: bool = option(
+        default=False, help="keep the promise within each true class (Mondrian), which needs samples of each"
+    )
+    randomized: bool = option(
+        default=True, help="for aps and raps: the label at the edge counts in part, by a number drawn from its logits"
+    )
+    penalty: float = option(default=0.1, minimum=0, help="for raps: added for every rank beyond k_reg")
+    k_reg: int = option(default=1, minimum=0, help="for raps: ranks without a penalty")
+    fill_empty: bool = option(default=False, help="put the likeliest label into an empty set; coverage can only rise")
+    calibrator: Any = slot(
+        "calibrator", default={"use": "temperature"}, help="fitted on the part that conformal does not see"
+    )
+    fit_fraction: float = option(default=0.5, above=0, below=1, help=FIT_FRACTION)
+    per_group: Literal["all", "one"] = option(default="all", help=PER_GROUP)
+
+    def build(self, ctx: PolicyContext) -> ConformalPolicy:
+        """Fits the bounds. Raises InfeasibleError, with the sample size needed, where nothing can be promised."""
+        from .prediction_sets import fit
+
+        return fit(self, ctx)
+
+    def restore(self, state: Mapping[str, Any], ctx: PolicyRestoreContext) -> ConformalPolicy:
+        """From `state()`."""
+        from .prediction_sets import restore
+
+        return restore(self, state, ctx)
+
+    def requires(self) -> Sequence[str]:
+        """Nothing."""
+        return ()
+
+
+@component("policy", "selective_error")
+class SelectiveError:
+    """Answers above a confidence at which the error of the answers given is at most `target_error`, as a test shows.
+
+    With probability 1 - `delta` over calibration sets. `fixed_sequence` (Learn then test, Angelopoulos et al., 2021)
+    lowers the confidence while an exact binomial test is passed; `sgr` (Geifman and El-Yaniv, 2017)
+    is there to compare.
+    """
+
+    mode: ClassVar[str] = "accurate"
+
+    target_error: float = option(default=0.05, above=0, below=1, help="largest share of wrong among the answers given")
+    delta: float = option(default=0.1, above=0, below=1, help="largest probability that the share is larger after all")
+    method: Literal["fixed_sequence", "sgr"] = option(
+        default="fixed_sequence",
+        help="fixed_sequence: tests in a fixed order, each at delta; sgr: a search at delta/tests",
+    )
+    start: float = option(default=0.2, above=0, maximum=1, help="for fixed_sequence: share answered at the first test")
+    step: float = option(default=0.02, minimum=0.001, maximum=1, help="for fixed_sequence: share added by each test")
+    calibrator: Any = slot(
+        "calibrator",
+        default={"use": "none"},
+        help="orders the samples by confidence; for two classes temperature changes nothing",
+    )
+    fit_fraction: float = option(default=0.2, above=0, below=1, help=FIT_FRACTION)
+    per_group: Literal["all", "one"] = option(default="all", help=PER_GROUP)
+
+    def build(self, ctx: PolicyContext) -> SelectiveErrorPolicy:
+        """Tests the cuts. Raises InfeasibleError, with the sample size needed, where none passes."""
+        from .selective_error import fit
+
+        return fit(self, ctx)
+
+    def restore(self, state: Mapping[str, Any], ctx: PolicyRestoreContext) -> SelectiveErrorPolicy:
+        """From `state()`."""
+        from .selective_error import restore
 
         return restore(self, state, ctx)
 

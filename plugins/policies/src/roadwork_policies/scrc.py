@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from numpy.typing import NDArray
 
 from roadwork_core.decisions import ABSTAIN, Decisions
@@ -29,7 +29,8 @@ from .conformal import (
     top_cut,
     transductive_count,
 )
-from .folds import random_part
+from .digests import sample_digest
+from .folds import about_groups, divided
 from .threshold import checked_logits
 
 if TYPE_CHECKING:
@@ -98,15 +99,11 @@ class ScrcPolicy:
         return self.promise
 
 
-def sample_digest(logits: Floats, labels: Integers) -> str:
-    """sha256 in hex of the samples' float64 logits and int64 labels, in their order."""
-    digest = hashlib.sha256(np.ascontiguousarray(logits, dtype="<f8").tobytes())
-    digest.update(np.ascontiguousarray(labels, dtype="<i8").tobytes())
-    return digest.hexdigest()
-
-
 def fit(options: Scrc, ctx: PolicyContext) -> ScrcPolicy:
-    """Divides val_calib by group, calibrates on one part, and takes cut and bound from the other."""
+    """Divides val_calib by group, calibrates on one part (none, where there is nothing to fit), and takes cut and bound
+    from the other."""
+    from .calibrator_components import Identity
+
     logits = as_logits(ctx.logits)
     n_all, classes = logits.shape
     if n_all == 0:
@@ -115,31 +112,45 @@ def fit(options: Scrc, ctx: PolicyContext) -> ScrcPolicy:
     if np.unique(labels).size < 2:
         raise DataError(f"all {n_all} samples are of one class", hint="scrc needs samples of every class")
     codes = group_codes(ctx.groups, n_all)
-    fits = random_part(codes, options.fit_fraction, ctx.seed)
+    fraction = 0.0 if isinstance(options.calibrator, Identity) else options.fit_fraction
+    fits, rest = divided(codes, fraction, ctx.seed, one=options.per_group == "one")
 
     def count(n: int) -> int:
         inductive = options.variant == "inductive"
         return inductive_count(n, options.xi, options.delta) if inductive else transductive_count(n, options.xi)
 
     needed = smallest_n(options.alpha, count)
-    if fits.all() or not fits.any():
+    if not rest.any() or (fraction > 0 and not fits.any()):
         raise infeasible(f"from {n_all} samples that are one group", options.alpha, needed)
     calibrator = options.calibrator.build(CalibratorContext(logits=logits[fits], labels=labels[fits]))
 
-    z, y = logits[~fits], labels[~fits]
+    z, y = logits[rest], labels[rest]
     n, salt = y.size, int(np.random.default_rng([ctx.seed, 3]).integers(0, 2**63))
     odds = class_log_odds(as_logits(calibrator.transform(z)))
     confidence, jitters = odds.max(axis=1), jitter(z, salt)
     k = count(n)
     cut = top_cut(confidence, jitters, k)
     selected = cut.selects(confidence, jitters)
+    used = selected & (y == ctx.positive) if options.loss == "false_negative_rate" else selected
     scores = -np.take_along_axis(odds, y[:, None], axis=1)[:, 0]
-    bound = selected_quantile(scores, selected, options.alpha, needed)
-    groups = int(np.unique(codes[~fits]).size)
-    promise = _promise(options, n, groups, k, int(selected.sum()), sample_digest(z, y))
+    bound = _bound(options, scores[used], int(selected.sum()), n, needed)
+    groups = int(np.unique(codes[rest]).size)
+    promise = _promise(options, n, groups, k, (int(selected.sum()), int(used.sum())), sample_digest(z, y))
     policy = ScrcPolicy(calibrator, cut, bound, salt, ctx.positive, classes, promise)
-    record = {"n_fit": int(fits.sum()), "n_conformal": n} | _held_out(policy, logits[fits], labels[fits])
-    return ScrcPolicy(calibrator, cut, bound, salt, ctx.positive, classes, promise, record)
+    record: dict[str, Any] = {"n_fit": int(fits.sum()), "n_conformal": n}
+    if fits.any():
+        record |= _held_out(policy, logits[fits], labels[fits])
+    return evolve(policy, record=record)
+
+
+def _bound(options: Scrc, used: Floats, selected: int, n: int, needed: int) -> float:
+    """The bound from the scores of the samples that the loss counts, or INFEASIBLE with the samples needed."""
+    found = f"from {selected} selected of {n} conformal samples"
+    if options.loss == "false_negative_rate":
+        found = f"of positives from {used.size} of them among {selected} selected of {n} conformal samples"
+        positives = smallest_n(options.alpha, lambda m: m + 1)
+        needed = math.ceil(positives * n / max(used.size, 1))
+    return selected_quantile(used, options.alpha, found, max(needed, n + 1))
 
 
 def _held_out(policy: ScrcPolicy, logits: Floats, labels: Integers) -> dict[str, Any]:
@@ -162,8 +173,11 @@ def _held_out(policy: ScrcPolicy, logits: Floats, labels: Integers) -> dict[str,
     }
 
 
-def _promise(options: Scrc, n: int, groups: int, k: int, used: int, digest: str) -> dict[str, Any]:
-    transductive = options.variant == "transductive"
+def _promise(options: Scrc, n: int, groups: int, k: int, counts: tuple[int, int], digest: str) -> dict[str, Any]:
+    """`counts`: how many of the n are selected, and how many of those the loss counts."""
+    selected, used = counts
+    transductive, one = options.variant == "transductive", options.per_group == "one"
+    of_positives = options.loss == "false_negative_rate"
     rank = conformal_rank(used, options.alpha)
     if transductive:
         share = f"A new sample is selected with probability {k}/{n + 1} = {k / (n + 1):.4f}"
@@ -172,22 +186,27 @@ def _promise(options: Scrc, n: int, groups: int, k: int, used: int, digest: str)
             f"With probability {1 - options.delta:g} over the calibration set a share of at least {options.xi:g} of"
             " new samples is selected (this statement covers the selection alone)"
         )
+    given = "it was selected and is positive" if of_positives else "it was selected"
+    counted = f"{selected} of them selected, {used} of these positive" if of_positives else f"{used} of them selected"
+    silent = "of negatives" if of_positives else "of each class"
     text = (
-        f"{share}. Given that it was selected, its prediction set holds the true label with probability at least"
-        f" {1 - options.alpha:g}, on average over calibration sets ({n} samples in {groups} groups, {used} of them"
-        " selected). This holds if the new sample and the calibration samples are exchangeable; samples of one group"
-        " are not quite, so with groups it is an approximation. It speaks of the sets of selected samples, not of"
-        " each class, nor of the error of the answers given (sets of one label), which the audit on test shows."
+        f"{share}. Given that {given}, its prediction set holds the true label with probability at least"
+        f" {1 - options.alpha:g}, on average over calibration sets ({n} samples in {groups} groups, {counted})."
+        f" {about_groups(n, groups, one=one)}. It speaks of the sets of selected samples, not {silent}, nor of the"
+        " error of the answers given (sets of one label), which the audit on test shows."
     )
     return {
         "kind": "scrc_t" if transductive else "scrc_i",
+        "loss": options.loss,
         "alpha": options.alpha,
         "xi": options.xi,
         "delta": None if transductive else options.delta,
         "n": n,
         "groups": groups,
+        "per_group": options.per_group,
         "K": k,
-        "selected": used,
+        "selected": selected,
+        "counted": used,
         "rank": rank,
         "coverage_at_least": 1.0 - options.alpha,
         "coverage_exactly": rank / (used + 1),

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from .policy_components import Threshold
 
 COMPARED = ("plug_in", "empirical", "bootstrap")
+#: The level of an interval that reaches one standard error to each side.
+ONE_ERROR = 0.6827
 #: Metrics that are not there for a cut outside the constraint, so that differences of cuts say nothing.
 CONSTRAINED = ("recall_at_precision", "precision_at_recall")
 
@@ -152,8 +154,8 @@ def _plug_in(samples: Samples, options: Threshold) -> float:
     return best_cut(samples.margins, p * w1, (1.0 - p) * w0, objective_of(options)).threshold
 
 
-def _bootstrap(samples: Samples, options: Threshold, seed: int) -> float:
-    """The median of the best cuts of resamples by group."""
+def _bootstrap(samples: Samples, options: Threshold, seed: int) -> float | None:
+    """The median of the best cuts of resamples by group; None where no resample has one."""
     rng = np.random.default_rng([seed, 2])
     cuts = []
     for counts in resampled_weights(samples.codes, options.bootstrap, rng):
@@ -163,9 +165,7 @@ def _bootstrap(samples: Samples, options: Threshold, seed: int) -> float:
                 cuts.append(_hard(samples, options, counts).threshold)
             except InvalidScores:
                 continue
-    if not cuts:
-        raise DataError("no resample holds both classes", hint="give more groups, or choose another method")
-    return float(np.median(cuts))
+    return float(np.median(cuts)) if cuts else None
 
 
 @frozen
@@ -178,11 +178,15 @@ class Choice:
 
 
 def choose(samples: Samples, options: Threshold, method: str, seed: int) -> Choice:
-    """The cut by `method`; where the calibrator of plug_in refuses the scores, the empirical cut, and a note."""
+    """The cut by `method`; where that has none (its calibrator refuses the scores), the empirical cut, and a note."""
     if method == "auto":
         method = _better(samples, options, seed)
     if method == "bootstrap":
-        return Choice(_bootstrap(samples, options, seed), method)
+        cut = _bootstrap(samples, options, seed)
+        if cut is not None:
+            return Choice(cut, method)
+        note = "not bootstrap: no resample by group has both classes and a cut that meets the constraint"
+        return Choice(_hard(samples, options, None).threshold, "empirical", note)
     if method == "plug_in":
         try:
             return Choice(_plug_in(samples, options), method)
@@ -194,14 +198,14 @@ def choose(samples: Samples, options: Threshold, method: str, seed: int) -> Choi
 
 
 def _better(samples: Samples, options: Threshold, seed: int) -> str:
-    """plug_in, unless the empirical cut does better on samples that neither was chosen on."""
-    utilities = []
-    for method in ("plug_in", "empirical"):
-        table = held_out_counts(samples, options, method, seed)
-        if table is None:
-            return "plug_in"
-        utilities.append(float(objective_of(options).utility(Counts.from_columns(table.sum(axis=0)))))
-    return "plug_in" if utilities[0] >= utilities[1] else "empirical"
+    """bootstrap, unless the plug-in cut does better by a standard error on samples that neither was chosen on."""
+    tables = [held_out_counts(samples, options, method, seed) for method in ("bootstrap", "plug_in")]
+    if tables[0] is None or tables[1] is None:
+        return "bootstrap"
+    gain = paired_difference(
+        tables[0], tables[1], objective_of(options).utility, level=ONE_ERROR, resamples=200, seed=seed
+    )
+    return "plug_in" if gain.low > 0 else "bootstrap"
 
 
 def held_out_counts(samples: Samples, options: Threshold, method: str, seed: int) -> Floats | None:
@@ -304,7 +308,7 @@ def _warning(tables: Mapping[str, Floats | None], options: Threshold, choice: Ch
         return None
     return (
         f"the calibrator does not fit these scores: cross-fitted, the empirical cut gains {gain.value:.4f}"
-        f" [{gain.low:.4f}, {gain.high:.4f}] in {options.metric}; set method to auto or empirical"
+        f" [{gain.low:.4f}, {gain.high:.4f}] in {options.metric}; set method to bootstrap or auto"
     )
 
 

@@ -1,0 +1,254 @@
+"""The selective_error policy: answers above a confidence whose error is tested, not estimated, to keep a target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from attrs import evolve, field, frozen
+from numpy.typing import NDArray
+
+from roadwork_core.decisions import ABSTAIN, Decisions
+from roadwork_core.errors import DataError, InfeasibleError
+from roadwork_core.kinds import Calibrator, CalibratorContext, PolicyContext, PolicyRestoreContext
+from roadwork_core.metrics.inputs import Booleans, Floats, Integers, class_labels, group_codes
+from roadwork_core.metrics.intervals import clopper_pearson, clopper_pearson_upper
+from roadwork_core.metrics.logits import as_logits, class_log_odds, sigmoid
+
+from .conformal import JITTER_RULE, Cut, ceil_count, jitter, top_cut
+from .digests import sample_digest
+from .folds import about_groups, divided
+from .threshold import checked_logits
+
+if TYPE_CHECKING:
+    from .policy_components import SelectiveError
+
+
+@frozen(eq=False)
+class SelectiveErrorPolicy:
+    """Answers with the likeliest label where the confidence, the largest calibrated log odds, is above `cut`."""
+
+    calibrator: Calibrator
+    cut: Cut
+    salt: int
+    positive: int
+    classes: int
+    promise: Mapping[str, Any] = field(factory=dict)
+    record: Mapping[str, Any] = field(factory=dict)
+
+    def decide(self, logits: NDArray[np.float64]) -> Decisions:
+        """Logits (n, C) to n decisions; scores are calibrated P(positive). Raises DataError if not finite."""
+        z = checked_logits(logits, self.classes)
+        odds = class_log_odds(as_logits(self.calibrator.transform(z)))
+        confidence = odds.max(axis=1)
+        selected = self.cut.selects(confidence, jitter(z, self.salt))
+        likeliest = odds.argmax(axis=1)
+        sets = (likeliest[:, None] == np.arange(self.classes)) | ~selected[:, None]
+        limit = 0.0 if self.cut.confidence is None else float(sigmoid(self.cut.confidence))
+        reasons = [
+            f"confidence {value:.4f} {'above' if above else 'not above'} {limit:.4f}"
+            for value, above in zip(sigmoid(confidence).tolist(), selected.tolist(), strict=True)
+        ]
+        labels = np.where(selected, likeliest, ABSTAIN)
+        return Decisions(labels=labels, scores=sigmoid(odds[:, self.positive]), sets=sets, reasons=reasons)
+
+    def state(self) -> Mapping[str, Any]:
+        """Calibrator, cut, salt and the records."""
+        return {
+            "calibrator": dict(self.calibrator.state()),
+            "cut": {"confidence": self.cut.confidence, "jitter": str(self.cut.jitter)},
+            "salt": str(self.salt),
+            "tie_rule": JITTER_RULE,
+            "guarantee": dict(self.promise),
+            "record": dict(self.record),
+        }
+
+    def summary(self) -> Mapping[str, Any]:
+        """The calibrator, the cut as a probability, and what the tested samples showed."""
+        above = None if self.cut.confidence is None else float(sigmoid(self.cut.confidence))
+        return {"answers_above": above, "calibrator": dict(self.calibrator.state())} | dict(self.record)
+
+    def guarantee(self) -> Mapping[str, Any]:
+        """What is promised, in numbers and in words."""
+        return self.promise
+
+
+def fixed_sequence(n: int, start: float, step: float, keeps: Callable[[int], bool]) -> int | None:
+    """The last K of a sequence of ranks, fixed before any label is seen, up to which every test is passed.
+
+    K goes from ceil(start (n + 1)) to n + 1 in steps of `step`; each test is at the whole delta, because the first
+    that fails ends the sequence (Angelopoulos et al., 2021, "Learn then test"). None where the first fails.
+
+    The cut at rank K is itself drawn, which does no harm: between two confidences at which the risk equals the target
+    samples are drawn independently and err at the target on average, and below the last of them more often, so at
+    the first rank that breaks the target the errors are at least Binomial(K - 1, target).
+    """
+    kept = None
+    for index in range(math.ceil((1.0 - start) / step - 1e-9) + 1):
+        k = ceil_count(min(start + index * step, 1.0), n + 1)
+        if not keeps(k - 1):
+            break
+        kept = k
+    return kept
+
+
+def sgr(n: int, keeps: Callable[[int, int], bool]) -> int | None:
+    """The largest K that the binary search of SGR (Geifman and El-Yaniv, 2017) visits and that passes its test.
+
+    `keeps(answers, tests)` tests at delta / tests, with ceil(log2(n)) tests in all.
+    """
+    tests = max(math.ceil(math.log2(n + 1)), 1)
+    low, high, kept = 0, n, None
+    for _ in range(tests):
+        middle = (low + high + 1) // 2
+        if keeps(middle, tests):
+            low, kept = middle, middle + 1
+        else:
+            high = max(middle - 1, 0)
+    return kept
+
+
+def fit(options: SelectiveError, ctx: PolicyContext) -> SelectiveErrorPolicy:
+    """Takes the cut from the part of val_calib that fitted no calibrator; all of it where there is none to fit."""
+    from .calibrator_components import Identity
+
+    logits = as_logits(ctx.logits)
+    n_all, classes = logits.shape
+    if n_all == 0:
+        raise DataError("selective_error cannot be fitted without samples", hint="give val_calib some")
+    labels = class_labels(ctx.labels, n_all, classes)
+    if np.unique(labels).size < 2:
+        raise DataError(f"all {n_all} samples are of one class", hint="selective_error needs samples of every class")
+    codes = group_codes(ctx.groups, n_all)
+    fraction = 0.0 if isinstance(options.calibrator, Identity) else options.fit_fraction
+    fits, rest = divided(codes, fraction, ctx.seed, one=options.per_group == "one")
+    if not rest.any() or (fraction > 0 and not fits.any()):
+        raise infeasible(options, 0, 0, n_all)
+    calibrator = options.calibrator.build(CalibratorContext(logits=logits[fits], labels=labels[fits]))
+    z, y = logits[rest], labels[rest]
+    n, salt = int(y.size), int(np.random.default_rng([ctx.seed, 3]).integers(0, 2**63))
+    odds = class_log_odds(as_logits(calibrator.transform(z)))
+    confidence, jitters, wrong = odds.max(axis=1), jitter(z, salt), odds.argmax(axis=1) != y
+    k, errors = largest(options, confidence, jitters, wrong)
+    if k is None:
+        first = max(ceil_count(options.start, n + 1) - 1, 1)
+        raise infeasible(options, int(errors[first]), first, n)
+    cut = top_cut(confidence, jitters, k)
+    groups = int(np.unique(codes[rest]).size)
+    shown = (int(errors[k - 1]), k - 1)
+    policy = SelectiveErrorPolicy(calibrator, cut, salt, ctx.positive, classes)
+    promise = _promise(options, n, groups, k, shown, sample_digest(z, y))
+    record = {
+        "n_fit": int(fits.sum()),
+        "tested": {
+            "note": "on the samples that the cut was taken from: optimistic, not a result",
+            "answered": clopper_pearson(shown[1], n).to_json(),
+            "error_of_answers": clopper_pearson(*shown).to_json(),
+        },
+    }
+    return evolve(policy, promise=promise, record=record)
+
+
+def largest(
+    options: SelectiveError, confidence: Floats, jitters: NDArray[np.uint64], wrong: Booleans
+) -> tuple[int | None, Integers]:
+    """The rank K of the cut by the chosen method, and the errors (n + 1,) among the 0, 1, ..., n most confident."""
+    order = np.lexsort((jitters, confidence))[::-1]
+    errors: Integers = np.append(0, np.cumsum(wrong[order])).astype(np.int64)
+    n = wrong.size
+
+    def keeps(answers: int, tests: int = 1) -> bool:
+        return answers > 0 and passes(int(errors[answers]), answers, options.target_error, options.delta / tests)
+
+    if options.method == "sgr":
+        return sgr(n, keeps), errors
+    return fixed_sequence(n, options.start, options.step, keeps), errors
+
+
+def passes(errors: int, answers: int, target: float, delta: float) -> bool:
+    """Whether P(Binomial(answers, target) <= errors) <= delta: that is, the exact bound is no larger."""
+    return errors < target * answers and clopper_pearson_upper(errors, answers, delta) <= target
+
+
+def answers_needed(rate: float, target: float, delta: float) -> int | None:
+    """The number of answers with which an error `rate` passes the test, to within 1 %; None from the target on."""
+    if rate >= target:
+        return None
+    answers = max(math.ceil(math.log(delta) / math.log1p(-target)), 1)
+    while not passes(math.floor(rate * answers), answers, target, delta):
+        answers += max(answers // 100, 1)
+    return answers
+
+
+def infeasible(options: SelectiveError, errors: int, answers: int, n: int) -> InfeasibleError:
+    """The error that says how many samples it takes."""
+    promise = f"an error of at most {options.target_error:g} with confidence {1 - options.delta:g}"
+    rate = errors / answers if answers else 0.0
+    share = options.start if options.method == "fixed_sequence" else 1.0
+    delta = options.delta if options.method == "fixed_sequence" else options.delta / math.ceil(math.log2(n + 1))
+    needed = answers_needed(rate, options.target_error, delta)
+    least = answers_needed(0.0, options.target_error, delta) or 0
+    if needed is None:
+        more = (
+            f"these err at {rate:.4f}, so more samples alone will not do; even without an error it takes"
+            f" at least {math.ceil(least / share)} samples"
+        )
+        hint = "a larger target_error, a smaller start, or a better model"
+    else:
+        more = f"it takes at least {math.ceil(needed / share)} samples at this rate of errors"
+        hint = "give val_calib more samples or groups, or choose a larger target_error or delta"
+    found = (
+        f"{errors} errors among the {answers} most confident of {n} samples" if answers else f"{n} samples of one group"
+    )
+    return InfeasibleError(f"INFEASIBLE: {promise} cannot be promised from {found}; {more}", hint=hint)
+
+
+def _promise(options: SelectiveError, n: int, groups: int, k: int, shown: Sequence[int], digest: str) -> dict[str, Any]:
+    errors, answers = shown
+    one = options.per_group == "one"
+    tested = (
+        f"a fixed-sequence test from {options.start:g} of the samples on"
+        if options.method == "fixed_sequence"
+        else "SGR's binary search"
+    )
+    text = (
+        f"With probability at least {1 - options.delta:g} over calibration sets, at most {options.target_error:g} of"
+        f" the answers given to new samples are wrong ({tested}; {n} samples in {groups} groups, {errors} errors among"
+        f" the {answers} answered). About {k / (n + 1):.4f} of new samples are answered."
+        f" {about_groups(n, groups, one=one, are='drawn independently from one distribution')}."
+        " It speaks of all answers together, not of each class."
+    )
+    return {
+        "kind": "selective_error",
+        "method": options.method,
+        "target_error": options.target_error,
+        "delta": options.delta,
+        "n": n,
+        "groups": groups,
+        "per_group": options.per_group,
+        "K": k,
+        "selection": k / (n + 1),
+        "answered": answers,
+        "errors": errors,
+        "digest": digest,
+        "assumption": "independent samples of one distribution",
+        "text": text,
+    }
+
+
+def restore(options: SelectiveError, state: Mapping[str, Any], ctx: PolicyRestoreContext) -> SelectiveErrorPolicy:
+    """From `SelectiveErrorPolicy.state()`. Raises DataError for a cut that is no finite number."""
+    confidence = state["cut"]["confidence"]
+    if confidence is not None and not math.isfinite(float(confidence)):
+        raise DataError(f"not a selective_error policy: cut {confidence}")
+    return SelectiveErrorPolicy(
+        calibrator=options.calibrator.restore(state["calibrator"]),
+        cut=Cut(None if confidence is None else float(confidence), int(state["cut"]["jitter"])),
+        salt=int(state["salt"]),
+        positive=ctx.positive,
+        classes=len(ctx.classes),
+        promise=state["guarantee"],
+        record=state.get("record", {}),
+    )
