@@ -71,14 +71,18 @@ def test_muon_takes_an_orthogonal_step_as_long_as_adamws(shape: tuple[int, int],
 
 
 def test_muon_leaves_vectors_convolutions_and_the_head_to_adamw() -> None:
-    shapes = {"backbone": [(4, 6), (3, 2, 2, 2), (5,)], "head": [(2, 4)], "head.no_decay": [(2,)]}
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "backbone": [(4, 6), (3, 2, 2, 2), (5,)],
+        "head": [(2, 4)],
+        "head.no_decay": [(2,)],
+    }
 
     def weights() -> dict[str, list[nn.Parameter]]:
         torch.manual_seed(0)
         return {name: [nn.Parameter(torch.randn(shape)) for shape in group] for name, group in shapes.items()}
 
     found, expected = weights(), weights()
-    options = {"lr": 0.02, "weight_decay": 0.05, "betas": (0.8, 0.9), "eps": 1e-6}
+    options: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.05, "betas": (0.8, 0.9), "eps": 1e-6}
     mine, theirs = Muon(**options).build(context(**found)), AdamW(**options).build(context(**expected))
     for step in range(3):
         for group in (*found.values(), *expected.values()):

@@ -36,7 +36,7 @@ class LionOptimizer(torch.optim.Optimizer):
 
     def _move(self, group: dict[str, Any], weights: list[Tensor]) -> None:
         first, second = group["betas"]
-        gradients = [weight.grad for weight in weights]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         means = [self._mean(weight) for weight in weights]
         direction = torch._foreach_lerp(means, gradients, 1.0 - first)
         torch._foreach_sign_(direction)

@@ -218,7 +218,8 @@ _HEAD = "head"
 
 def _matrices_and_others(groups: Sequence[ParamGroup]) -> tuple[list[ParamGroup], list[ParamGroup]]:
     """Each group as up to two of its name: its weight matrices, and the rest. The head is rest as a whole."""
-    matrices, others = [], []
+    matrices: list[ParamGroup] = []
+    others: list[ParamGroup] = []
     for group in groups:
         in_head = group.name.split(".")[0] == _HEAD
         for chosen, is_matrix in ((matrices, True), (others, False)):
