@@ -34,10 +34,11 @@ HEIGHT = {
     "training": 8,
     "bundle": 8,
     "report": 8,
-    "stages": 9,
-    "testing": 9,
-    "scaffold": 9,
-    "cli": 10,
+    "evaluation": 9,
+    "stages": 10,
+    "testing": 10,
+    "scaffold": 10,
+    "cli": 11,
 }
 #: The engine carries out the table of stages; each stage is given the engine's context. Known, and only this pair.
 KNOWN_PAIR = {("runs", "stages")}

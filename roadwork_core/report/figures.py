@@ -301,8 +301,8 @@ def training(history: Sequence[Mapping[str, Any]], select_by: str, chosen: int |
     return draw("training", "Training", f"Loss on train, {select_by} on val_select.{kept}", plot)
 
 
-def confusion(figure: Mapping[str, Any]) -> Figure:
-    """The confusion matrix: rows true, columns decided, last the abstentions where there are any."""
+def confusion(figure: Mapping[str, Any], of: str = "test") -> Figure:
+    """The confusion matrix of the set `of`: rows true, columns decided, last the abstentions where there are any."""
     names = list(figure["classes"])
     matrix = np.array(figure["matrix"], dtype=np.float64)
     columns = list(names)
@@ -331,7 +331,7 @@ def confusion(figure: Mapping[str, Any]) -> Figure:
         for spine in axes.spines.values():
             spine.set_visible(False)
 
-    caption = "Counts on test, and their share of the true class."
+    caption = f"Counts on {of}, and their share of the true class."
     return draw("confusion", "Confusion", caption, plot)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from attrs import Factory, frozen
 
 from ..spec import SPLITS
-from .evaluation import DECISION_METRICS, SCORE_METRICS
+from .evaluation import DECISION_METRICS, SCORE_METRICS, headline
 from .figures import PALETTE, Figure
 
 TEMPLATE = "report.html.j2"
@@ -37,7 +37,7 @@ _DARK = {
 
 @frozen(kw_only=True)
 class Mistake:
-    """A test picture on which the active policy was wrong; `jpeg` is a thumbnail, or None where there is none."""
+    """A picture on which the active policy was wrong; `jpeg` is a thumbnail, or None where there is none."""
 
     path: str
     truth: str
@@ -65,6 +65,8 @@ class Report:
     data: Mapping[str, Any] = Factory(dict)
     spec: str = ""
     versions: Mapping[str, str] = Factory(dict)
+    #: What else must be known to read the figures, in a sentence.
+    note: str = ""
 
 
 def render(report: Report) -> str:
@@ -79,12 +81,14 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"figure": number, "percent": percent, "title": title, "interval": interval}
-    test = report.metrics["test"]
+    head = headline(report.metrics["policies"][report.metrics["active"]])
     return environment.get_template(TEMPLATE).render(
         report=report,
         metrics=report.metrics,
-        decision_tiles=[_tile(name, test[name]) for name in DECISION_METRICS if name in test],
-        score_tiles=[_tile(name, test[name]) for name in SCORE_METRICS if name in test],
+        head=head,
+        slices=slice_tables(report.metrics.get("slices", ())),
+        decision_tiles=[_tile(name, head[name]) for name in DECISION_METRICS],
+        score_tiles=[_tile(name, head[name]) for name in SCORE_METRICS],
         splits=split_rows(report.data),
         notes=data_notes(report.data),
         light=PALETTE,
@@ -118,6 +122,14 @@ def split_rows(data: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for split in order
     ]
+
+
+def slice_tables(slices: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The entries of each tag, in their order."""
+    tables: dict[str, list[Mapping[str, Any]]] = {}
+    for entry in slices:
+        tables.setdefault(entry["tag"], []).append(entry)
+    return tables
 
 
 def data_notes(data: Mapping[str, Any]) -> list[str]:

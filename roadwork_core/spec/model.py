@@ -77,6 +77,12 @@ class LrScale:
     backbone: float = option(default=1.0, minimum=0, help="backbone weights that train")
     adapter: float = option(default=1.0, minimum=0, help="weights that the adapter added")
     head: float = option(default=1.0, minimum=0, help="head")
+    layer_decay: float = option(
+        default=1.0,
+        above=0,
+        maximum=1,
+        help="factor from each block of the backbone to the one before it, adapters included (1: all learn alike)",
+    )
 
 
 @section
@@ -102,6 +108,12 @@ class Adapt:
         minimum=0,
         maximum=1,
         help="the stage stops as collapsed when the features' effective rank falls below this part of its start",
+    )
+    min_std_ratio: float = option(
+        default=0.1,
+        minimum=0,
+        maximum=1,
+        help="and when their standard deviation (of features scaled to unit length) falls below this part of its start",
     )
 
 
@@ -148,6 +160,9 @@ class Evaluate:
 
     bootstrap: int = option(default=2000, minimum=100, help="resamples of each interval, by group")
     level: float = option(default=0.95, above=0.5, below=1, help="confidence level of the intervals")
+    prior: float = option(
+        default=0.5, above=0, below=1, help="share of positives to which the figures are carried over as well"
+    )
 
 
 @section

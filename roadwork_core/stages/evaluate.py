@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,42 +12,44 @@ import numpy as np
 
 from roadwork_core.bundle.deciding import Decider, decider_of
 from roadwork_core.data.table import read_rows
-from roadwork_core.decisions import ABSTAIN, Decisions
 from roadwork_core.errors import RoadworkError
+from roadwork_core.evaluation import Labelled, decide_all, measure
+from roadwork_core.evaluation.figures import cut_of, draw_decisions
+from roadwork_core.evaluation.mistakes import worst_mistakes
 from roadwork_core.files import pretty_json, write_atomic
 from roadwork_core.metrics import sigmoid
-from roadwork_core.policies import Scores, read_scores
+from roadwork_core.policies import read_scores
 from roadwork_core.report import figures as plots
-from roadwork_core.report.evaluation import Judge, headline
-from roadwork_core.report.html import Mistake, Report, render
+from roadwork_core.report.evaluation import headline
+from roadwork_core.report.html import Report, render
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from roadwork_core.data.sample import Row
+    from roadwork_core.decisions import Decisions
     from roadwork_core.runs import StageContext
 
 SCHEMA = "roadwork.metrics/1"
 SPLIT = "test"
-#: Mistakes that the report shows, and the longer side of their thumbnails in pixels.
-MISTAKES = 12
-THUMBNAIL = 320
 
 
 def run(ctx: StageContext) -> Mapping[str, Any]:
     """Writes metrics.json, report.html and each plot as PNG; returns the headline of the active policy."""
-    scores = read_scores(ctx.input("score", "test.csv"))
-    rows = read_rows(ctx.input("prepare", "samples/test.jsonl"))
     classes = _read(ctx, "prepare", "classes.json")
     documents = {name: _read(ctx, "fit", f"policies/{name}.json") for name in ctx.spec.policy}
+    data = _test_split(ctx, classes["classes"])
     decider = _decider(ctx, documents, classes)
-    decided, fallbacks = _decide(decider, scores)
-    metrics = _metrics(ctx, scores, decider, decided, fallbacks, classes["classes"])
+    decided, fallbacks = decide_all(decider, data)
+    modes = {name: str(getattr(policy, "mode", "fast")) for name, policy in ctx.spec.policy.items()}
+    metrics = {
+        "schema": SCHEMA,
+        **measure(data, decider, decided, fallbacks, options=ctx.spec.evaluate, seed=ctx.spec.seed, modes=modes),
+    }
+    metrics["test"] = headline(metrics["policies"][decider.active])
     write_atomic(ctx.folder / "metrics.json", pretty_json(metrics))
-    drawn = _figures(ctx, metrics, decided[decider.active][0], scores, documents)
+    decisions = decided[decider.active][0]
+    drawn = draw_decisions(metrics, decisions, data.targets, documents) + _figures_of_the_run(ctx, documents)
     for figure in drawn:
         write_atomic(ctx.folder / f"{figure.name}.png", figure.png)
-    page = _report(ctx, metrics, decided[decider.active][0], rows, documents, drawn)
+    page = _report(ctx, metrics, decisions, data, documents, drawn)
     write_atomic(ctx.folder / "report.html", render(page).encode())
     return {"test": metrics["test"], "active": metrics["active"], "n": metrics["n"], "groups": metrics["groups"]}
 
@@ -57,9 +58,18 @@ def _read(ctx: StageContext, stage: str, name: str) -> Any:
     return json.loads(ctx.input(stage, name).read_bytes())
 
 
+def _test_split(ctx: StageContext, classes: list[str]) -> Labelled:
+    scores = read_scores(ctx.input("score", f"{SPLIT}.csv"))
+    rows = read_rows(ctx.input("prepare", f"samples/{SPLIT}.jsonl"))
+    targets = np.array([row.target for row in rows])
+    if scores.labels is None or not np.array_equal(scores.labels, targets):
+        raise RoadworkError(f"the scores of {SPLIT} are not those of its samples", hint="delete score/ and run again")
+    return Labelled(logits=scores.logits, rows=rows, classes=classes, name=SPLIT)
+
+
 def _decider(ctx: StageContext, documents: Mapping[str, Mapping[str, Any]], classes: Mapping[str, Any]) -> Decider:
     active = ctx.spec.bundle.active
-    decider = decider_of(
+    return decider_of(
         documents,
         ctx.plugins,
         active=str(active) if active is not None else next(iter(ctx.spec.policy)),
@@ -67,108 +77,10 @@ def _decider(ctx: StageContext, documents: Mapping[str, Mapping[str, Any]], clas
         num_classes=len(classes["classes"]),
         positive=classes["positive"],
     )
-    for name, reason in decider.broken.items():
-        raise RoadworkError(f"the fitted policy {name} cannot be restored: {reason}")
-    return decider
 
 
-def _decide(
-    decider: Decider, scores: Scores
-) -> tuple[dict[str, tuple[Decisions, Decisions]], dict[str, Mapping[str, int]]]:
-    """What each policy decides, as it is and where it may not abstain, and how often the fallback answered for it."""
-    decided: dict[str, tuple[Decisions, Decisions]] = {}
-    fallbacks: dict[str, Mapping[str, int]] = {}
-    for name in decider.policies:
-        plain = decider.decide(scores.logits, policy=name)
-        for row, reason in plain.errors.items():
-            raise RoadworkError(f"no decision on sample {row} of {SPLIT}: {reason}")
-        answering = decider.decide(scores.logits, policy=name, must_answer=True)
-        decided[name] = (plain.decisions, answering.decisions)
-        fallbacks[name] = dict(plain.fallbacks)
-    return decided, fallbacks
-
-
-def _labels(scores: Scores) -> NDArray[np.int64]:
-    if scores.labels is None:
-        raise RoadworkError(f"the scores of {SPLIT} have no labels")
-    return scores.labels
-
-
-def _metrics(
-    ctx: StageContext,
-    scores: Scores,
-    decider: Decider,
-    decided: Mapping[str, tuple[Decisions, Decisions]],
-    fallbacks: Mapping[str, Mapping[str, int]],
-    classes: list[str],
-) -> dict[str, Any]:
-    options = ctx.spec.evaluate
-    judge = Judge(
-        labels=_labels(scores),
-        groups=scores.groups,
-        classes=classes,
-        positive=decider.positive,
-        resamples=options.bootstrap,
-        level=options.level,
-        seed=ctx.spec.seed,
-    )
-    policies = judge.policies(decided)
-    for name, entry in policies.items():
-        entry["mode"] = str(getattr(ctx.spec.policy[name], "mode", "fast"))
-        entry["fallbacks"] = dict(fallbacks[name])
-    active = policies[decider.active]
-    return {
-        "schema": SCHEMA,
-        "split": SPLIT,
-        "n": judge.n,
-        "groups": len(np.unique(judge.group_names)),
-        "classes": classes,
-        "positive": classes[decider.positive],
-        "negative": classes[1 - decider.positive] if len(classes) == 2 else None,
-        "level": options.level,
-        "bootstrap": options.bootstrap,
-        "active": decider.active,
-        "fallback": decider.fallback,
-        "test": headline(active),
-        "confusion": active["confusion"],
-        "policies": policies,
-    }
-
-
-def _figures(
-    ctx: StageContext,
-    metrics: Mapping[str, Any],
-    decisions: Decisions,
-    scores: Scores,
-    documents: Mapping[str, Mapping[str, Any]],
-) -> list[plots.Figure]:
-    positive = metrics["classes"].index(metrics["positive"])
-    truth = _labels(scores) == positive
-    active = metrics["policies"][metrics["active"]]
-    drawn = [plots.confusion(metrics["confusion"])]
-    if truth.any() and not truth.all():
-        answered = ~decisions.abstain
-        said = decisions.labels == positive
-        recall = _share(said, answered & truth)
-        working = _point(_share(said, answered & ~truth), recall)
-        precise = _point(recall, _share(truth, answered & said))
-        of = "of the pictures it answers" if active["abstains"] else "of all pictures"
-        drawn.append(plots.roc(decisions.scores, truth, working, of))
-        drawn.append(plots.precision_recall(decisions.scores, truth, precise))
-    names = (metrics["negative"] or "other classes", metrics["positive"])
-    drawn += [
-        plots.score_histogram(decisions.scores, truth, names, _cut(documents[metrics["active"]])),
-        plots.calibration(decisions.scores, truth, active["scores"]["ece"]),
-        plots.risk_against_coverage(
-            decisions.scores,
-            truth,
-            {
-                name: (entry["coverage"]["value"], entry["selective_risk"]["value"])
-                for name, entry in metrics["policies"].items()
-                if entry["selective_risk"]["value"] is not None
-            },
-        ),
-    ]
+def _figures_of_the_run(ctx: StageContext, documents: Mapping[str, Mapping[str, Any]]) -> list[plots.Figure]:
+    drawn = []
     for path in ctx.inputs("fit", "sweeps/*.csv"):
         drawn += _threshold_figure(path, documents[path.stem])
     history = [json.loads(line) for line in ctx.input("train", "history.jsonl").read_text().splitlines()]
@@ -177,24 +89,10 @@ def _figures(
     return drawn
 
 
-def _share(hit: NDArray[np.bool_], among: NDArray[np.bool_]) -> float | None:
-    return float(hit[among].mean()) if among.any() else None
-
-
-def _point(x: float | None, y: float | None) -> tuple[float, float] | None:
-    return None if x is None or y is None else (x, y)
-
-
-def _cut(document: Mapping[str, Any]) -> float | None:
-    """The cut on P(positive) that a policy says that it has."""
-    cut = document["summary"].get("threshold_probability")
-    return float(cut) if isinstance(cut, int | float) else None
-
-
 def _threshold_figure(path: Path, document: Mapping[str, Any]) -> list[plots.Figure]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    cut = _cut(document)
+    cut = cut_of(document)
     if not rows or cut is None or not {"probability", "value"} <= rows[0].keys():
         return []
     columns = {name: np.array([float(row[name]) for row in rows]) for name in ("probability", "value")}
@@ -216,14 +114,17 @@ def _report(
     ctx: StageContext,
     metrics: Mapping[str, Any],
     decisions: Decisions,
-    rows: list[Row],
+    data: Labelled,
     documents: Mapping[str, Mapping[str, Any]],
     drawn: list[plots.Figure],
 ) -> Report:
     from roadwork_core.runs.fingerprint import components_in, library_versions, plugin_versions
     from roadwork_core.spec import dump_toml
 
-    mistakes, total = _mistakes(ctx, metrics["classes"], decisions, rows)
+    positive = metrics["classes"].index(metrics["positive"])
+    mistakes, total = worst_mistakes(
+        decisions, data.rows, metrics["classes"], positive, max_pixels=ctx.spec.data.max_pixels
+    )
     return Report(
         name=ctx.spec.name,
         description=ctx.spec.description,
@@ -235,41 +136,5 @@ def _report(
         data=_read(ctx, "prepare", "report.json"),
         spec=dump_toml(ctx.resolved.values),
         versions={**library_versions(), **plugin_versions(list(components_in(ctx.spec)), ctx.plugins)},
+        note="The test split was used for nothing but this page.",
     )
-
-
-def _mistakes(
-    ctx: StageContext, classes: list[str], decisions: Decisions, rows: list[Row]
-) -> tuple[list[Mistake], int]:
-    """The wrong answers given with the most confidence, and how many wrong answers there are."""
-    targets = np.array([row.target for row in rows], dtype=np.int64)
-    wrong = np.flatnonzero((decisions.labels != ABSTAIN) & (decisions.labels != targets))
-    positive = _read(ctx, "prepare", "classes.json")["positive"]
-    confidence = np.where(decisions.labels == positive, decisions.scores, 1.0 - decisions.scores)
-    worst = sorted(wrong.tolist(), key=lambda row: (-confidence[row], row))[:MISTAKES]
-    return [
-        Mistake(
-            path="/".join(Path(rows[row].path).parts[-2:]),
-            truth=classes[targets[row]],
-            decided=classes[int(decisions.labels[row])],
-            score=float(decisions.scores[row]),
-            reason=decisions.reasons[row],
-            jpeg=_thumbnail(Path(rows[row].path), ctx.spec.data.max_pixels),
-        )
-        for row in worst
-    ], len(wrong)
-
-
-def _thumbnail(path: Path, max_pixels: int) -> bytes | None:
-    from PIL import Image
-
-    from roadwork_core.data.decode import BadImageError, decode
-
-    try:
-        picture = Image.fromarray(decode(path, min_side=THUMBNAIL // 2, max_pixels=max_pixels))
-    except BadImageError:
-        return None
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    content = io.BytesIO()
-    picture.save(content, "JPEG", quality=80)
-    return content.getvalue()

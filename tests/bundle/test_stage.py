@@ -21,6 +21,7 @@ from roadwork_core.data.sample import Row
 from roadwork_core.data.table import write_rows
 from roadwork_core.errors import RoadworkError, VerificationError
 from roadwork_core.runs import Run, StageContext
+from roadwork_core.spec.model import Evaluate
 from roadwork_core.stages import STAGES
 from roadwork_core.stages import bundle as bundle_stage
 from roadwork_core.stages import evaluate as evaluate_stage
@@ -90,7 +91,7 @@ def context(run: Run, stage: str) -> StageContext:
         seed=1,
         description="Colours.",
         policy={"threshold": toy.CutPolicy(), "careful": toy.BandPolicy(member="threshold")},
-        evaluate=SimpleNamespace(bootstrap=100, level=0.95),
+        evaluate=Evaluate(bootstrap=100),
         train=SimpleNamespace(select_by="mcc"),
         data=SimpleNamespace(max_pixels=1_000_000),
         bundle=SimpleNamespace(

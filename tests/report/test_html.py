@@ -167,7 +167,10 @@ def test_names_are_text_and_never_markup(report: Report) -> None:
 
 def test_a_report_without_figures_for_decisions_still_renders(report: Report) -> None:
     nothing = {"value": None, "low": None, "high": None}
-    metrics = {**report.metrics, "test": dict.fromkeys(report.metrics["test"], nothing)}
+    active = report.metrics["policies"][report.metrics["active"]]
+    silent = {**active, **{part: dict.fromkeys(active[part], nothing) for part in ("metrics", "scores")}}
+    policies = {**report.metrics["policies"], report.metrics["active"]: silent}
+    metrics = {**report.metrics, "policies": policies}
     assert "n/a" in words(render(attrs.evolve(report, metrics=metrics, mistakes=(), data={}, versions={})))
 
 
