@@ -21,7 +21,7 @@ from roadwork_core.errors import DataError, NumericalError, RoadworkError, Usage
 from roadwork_core.files import canonical_json, write_atomic
 from roadwork_core.kinds import AdapterContext, ObjectiveContext, OptimizerContext
 from roadwork_core.model import build_backbone, parameter_counts, preprocessing_of, save_weights
-from roadwork_core.training.collapse import effective_rank, feature_std
+from roadwork_core.training.collapse import effective_rank, feature_std, knn_balanced_accuracy
 from roadwork_core.training.groups import learning_rates, parameter_groups, set_training_mode
 from roadwork_core.training.interruption import StopRequest
 from roadwork_core.training.precision import make_accelerator, scaler_of
@@ -80,6 +80,8 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
         "feature_std": last["feature_std"],
         "effective_rank": last["effective_rank"],
         "effective_rank_at_start": position.history[0]["effective_rank"],
+        "knn_balanced_accuracy": last["knn_balanced_accuracy"],
+        "knn_balanced_accuracy_at_start": position.history[0]["knn_balanced_accuracy"],
         "parameters": counts,
         "precision": str(choice.precision),
         "device": str(accelerator.device),
@@ -221,9 +223,11 @@ class _Adaptation:
             **seen,
             "seconds": round(seconds, 3),
         }
+        probe = seen["knn_balanced_accuracy"]
         self.ctx.console.info(
             f"adapt {line['epoch']}/{self.adapt.epochs}  loss {line['loss']:.4f}  effective rank"
-            f" {seen['effective_rank']:.1f}  feature std {seen['feature_std']:.4f}  {duration(seconds)}"
+            f" {seen['effective_rank']:.1f}  feature std {seen['feature_std']:.4f}"
+            f"{'' if probe is None else f'  nearest neighbours {probe:.3f}'}  {duration(seconds)}"
         )
         self._refuse_collapse(line)
         position.history.append(line)
@@ -232,30 +236,43 @@ class _Adaptation:
         self._save()
 
     def _refuse_collapse(self, line: Mapping[str, Any]) -> None:
-        start, least = self.position.history[0]["effective_rank"], self.adapt.min_rank_ratio
-        if line["effective_rank"] < least * start:
-            raise RoadworkError(
-                f"the features collapsed in epoch {line['epoch']} of the stage adapt: their effective rank fell from"
-                f" {start:.1f} to {line['effective_rank']:.1f}, below {least:g} of the start",
-                hint='lower the learning rate of [adapt], or use objective = { use = "vicreg" }',
-            )
+        watched = (
+            ("effective_rank", "effective rank", self.adapt.min_rank_ratio),
+            ("feature_std", "standard deviation", self.adapt.min_std_ratio),
+        )
+        for key, name, least in watched:
+            start = self.position.history[0][key]
+            if line[key] < least * start:
+                raise RoadworkError(
+                    f"the features collapsed in epoch {line['epoch']} of the stage adapt: their {name} fell from"
+                    f" {start:.3g} to {line[key]:.3g}, below {least:g} of the start",
+                    hint='lower the learning rate of [adapt], or use objective = { use = "vicreg" }',
+                )
 
     @torch.no_grad()
-    def _look(self) -> dict[str, float]:
-        """Spread of the features of the watched pictures, without augmentation and in evaluation mode."""
+    def _look(self) -> dict[str, float | None]:
+        """Spread of the features of the watched pictures, without augmentation and in evaluation mode.
+
+        Their labels are read for the nearest-neighbour probe alone, which is only shown.
+        """
         module = self.adapted.module
         module.eval()
-        features = []
-        for images, _ in self.feed.watched:
+        features, labels = [], []
+        for images, targets in self.feed.watched:
             with self.accelerator.autocast():
                 features.append(module(self.preprocessing.normalise(images.to(self.accelerator.device))).float().cpu())
+            labels.append(targets)
         found = torch.cat(features)
         if not torch.isfinite(found).all():
             raise NumericalError(
                 f"the features are not finite after optimizer step {self.position.step} of the stage adapt",
                 hint="lower the learning rate of [adapt]",
             )
-        return {"effective_rank": effective_rank(found), "feature_std": feature_std(found)}
+        return {
+            "effective_rank": effective_rank(found),
+            "feature_std": feature_std(found),
+            "knn_balanced_accuracy": knn_balanced_accuracy(found, torch.cat(labels)),
+        }
 
     def _save(self) -> None:
         self._settle()

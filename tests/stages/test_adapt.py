@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,17 +16,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from roadwork_core import component
 from roadwork_core.data.preprocessing import Preprocessing
 from roadwork_core.errors import ExitCode, NumericalError, RoadworkError, UsageError
 from roadwork_core.files import sha256_file
-from roadwork_core.kinds import BackboneContext
+from roadwork_core.kinds import BackboneContext, ObjectiveContext
 from roadwork_core.model import load_weights
 from roadwork_core.plugins import Plugins
 from roadwork_core.runs import StageContext
 from roadwork_core.runs.context import LeakageError
 from roadwork_core.spec import load_spec
 from roadwork_core.stages import adapt, train
-from roadwork_core.training.collapse import effective_rank, feature_std
+from roadwork_core.training.collapse import effective_rank, feature_std, knn_balanced_accuracy
 from roadwork_core.training.views import ViewDataset
 from tests.prepared_run import Labelled, stage_context, write_prepared
 
@@ -124,6 +127,9 @@ def test_the_history_has_a_line_an_epoch_and_one_from_before(adapted: Adapted) -
     assert lines[0]["loss"] is None
     assert all(math.isfinite(line["loss"]) and line["effective_rank"] > 1 for line in lines[1:])
     assert lines[-1]["effective_rank"] == adapted[1]["effective_rank"]
+    for key in ("feature_std", "knn_balanced_accuracy"):
+        assert all(0 < line[key] < 1 for line in lines)
+        assert lines[-1][key] == adapted[1][key]
 
 
 def test_the_same_seed_gives_the_same_bytes_and_workers_do_not_matter(
@@ -204,6 +210,60 @@ def test_a_collapse_stops_the_stage_and_says_so(
     assert not (tmp_path / "adapt" / "weights.safetensors").exists()
 
 
+@component("objective", "draws_together")
+class DrawsTogether:
+    """Draws every feature of every picture to one number."""
+
+    def build(self, ctx: ObjectiveContext) -> Any:
+        class Objective(torch.nn.Module):
+            views = 1
+
+            def forward(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+                features = ctx.backbone(views[0])
+                return 100 * (features - 1.0).square().mean(), features.detach().float()
+
+            def after_step(self, step: int) -> None:
+                """Nothing moves between the steps."""
+
+        return Objective()
+
+
+def test_an_objective_that_collapses_is_stopped_on_its_way(prepared: Path, plugins: Plugins, tmp_path: Path) -> None:
+    """Features that contract keep their rank: the deviation shows it."""
+    more = plugins.extended({"toy": SimpleNamespace(roadwork_components=lambda: [DrawsTogether])})
+    spec = SPEC.replace('{ use = "vicreg", width = 64, layers = 2 }', '{ use = "draws_together" }')
+    spec = spec.replace("lr = 1e-3", "lr = 2e-2").replace("epochs = 2\n", "epochs = 12\nmin_std_ratio = 0.6\n")
+    with pytest.raises(RoadworkError, match="their standard deviation fell") as raised:
+        adapt.run(context(prepared, more, tmp_path, spec))
+    [epoch] = re.findall(r"collapsed in epoch (\d+)", str(raised.value))
+    assert 1 < int(epoch) < 12
+    assert not (tmp_path / "adapt" / "weights.safetensors").exists()
+    # Unwatched, the same run goes on, and its rank would not have told.
+    blind = spec.replace("epochs = 12", f"epochs = {epoch}").replace("min_std_ratio = 0.6", "min_std_ratio = 0.0")
+    metrics = adapt.run(context(prepared, more, tmp_path / "blind", blind))
+    assert metrics["epochs"] == int(epoch)
+    assert metrics["effective_rank"] > metrics["effective_rank_at_start"]
+
+
+@pytest.mark.parametrize(("key", "name"), [("effective_rank", "effective rank"), ("feature_std", "standard deviation")])
+def test_a_fall_of_either_measure_is_a_collapse(
+    prepared: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, name: str
+) -> None:
+    look = adapt._Adaptation._look
+
+    def looking(self: Any) -> Any:
+        seen = look(self)
+        return {**seen, key: float(seen[key] or 0.0) * (0.005 if self.position.step > 3 else 1.0)}
+
+    monkeypatch.setattr(adapt._Adaptation, "_look", looking)
+    with pytest.raises(RoadworkError, match=f"collapsed in epoch 2 of the stage adapt: their {name} fell"):
+        adapt.run(context(prepared, plugins, tmp_path))
+    limit = "min_rank_ratio" if key == "effective_rank" else "min_std_ratio"
+    adapt.run(
+        context(prepared, plugins, tmp_path / "let", SPEC.replace("epochs = 2\n", f"epochs = 2\n{limit} = 0.001\n"))
+    )
+
+
 def test_a_loss_that_is_not_finite_names_the_step(prepared: Path, plugins: Plugins, tmp_path: Path) -> None:
     spec = SPEC.replace("lr = 1e-3", "lr = 1e30")
     with pytest.raises(NumericalError, match=r"optimizer step [12]"):
@@ -275,3 +335,29 @@ def test_feature_std_of_even_and_of_collapsed_features() -> None:
     even = torch.from_numpy(rng.normal(size=(20_000, 64)))
     assert feature_std(even) == pytest.approx(1 / math.sqrt(64), rel=0.01)
     assert feature_std(torch.ones(50, 64)) == pytest.approx(0.0, abs=1e-7)
+
+
+def test_the_neighbour_probe_is_scikit_learns_leave_one_out() -> None:
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.model_selection import LeaveOneOut, cross_val_predict
+    from sklearn.neighbors import KNeighborsClassifier
+
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3 + 4
+    features = rng.normal(size=(60, 5)) + labels[:, None] * np.array([0.2, 0, 0.3, 0, 0])
+    # One, three: no ties among three classes with three votes that scikit-learn breaks otherwise.
+    for neighbours in (1, 5):
+        model = KNeighborsClassifier(neighbours, metric="cosine")
+        guesses = cross_val_predict(model, features, labels, cv=LeaveOneOut())
+        found = knn_balanced_accuracy(torch.from_numpy(features), torch.from_numpy(labels), neighbours)
+        assert found == pytest.approx(balanced_accuracy_score(labels, guesses), abs=0.1 if neighbours > 1 else 1e-12)
+
+
+def test_the_neighbour_probe_needs_two_classes_and_weighs_them_alike() -> None:
+    features = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    assert knn_balanced_accuracy(features, torch.zeros(30, dtype=torch.int64)) is None
+    assert knn_balanced_accuracy(features, torch.arange(30) // 29) is None
+    labels = (torch.arange(30) < 3).long()
+    assert knn_balanced_accuracy(features, labels, 29) == 0.5
+    apart = torch.eye(2)[labels] + 0.01 * features[:, :2]
+    assert knn_balanced_accuracy(apart, labels, 2) == 1.0
