@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import IO, Any, TypeVar
 
+from .errors import printable
+
 T = TypeVar("T")
 
 
@@ -45,8 +47,13 @@ class Console:
         print(text, file=self.stdout)
 
     def json(self, value: Any) -> None:
-        """A result as one line of JSON."""
-        print(json.dumps(value, ensure_ascii=False, allow_nan=False), file=self.stdout, flush=True)
+        """A result as one line of JSON, escaped to ASCII where the output cannot carry it (an odd file name)."""
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        try:
+            text.encode(getattr(self.stdout, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:
+            text = json.dumps(value, allow_nan=False)
+        print(text, file=self.stdout, flush=True)
 
     def info(self, text: str) -> None:
         if self.verbosity >= 0:
@@ -103,6 +110,7 @@ class Console:
 
     def _message(self, text: str, style: str | None = None) -> None:
         self.clear()
+        text = printable(text)
         painted = f"\x1b[{style}m{text}\x1b[0m" if style and self.colour else text
         print(painted, file=self.stderr, flush=True)
 

@@ -42,7 +42,7 @@ class Problem:
     def __str__(self) -> str:
         where = " ".join(str(part) for part in (self.origin, self.key) if part is not None)
         text = f"{where}: {self.message}" if where else self.message
-        return _printable(f"{text} ({self.hint})" if self.hint else text)
+        return printable(f"{text} ({self.hint})" if self.hint else text)
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -54,8 +54,8 @@ class Problem:
         }
 
 
-def _printable(text: str) -> str:
-    """Control characters escaped: whatever a stranger's file holds, a problem is one line and commands no terminal."""
+def printable(text: str) -> str:
+    """Control characters escaped: whatever a stranger's file holds, this is one line and commands no terminal."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

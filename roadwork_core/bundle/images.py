@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
 STDIN = "-"
 
 
@@ -54,11 +54,15 @@ def _expand(argument: str, *, patterns: bool) -> Iterator[Source]:
 
 def _folder(folder: str) -> Iterator[Source]:
     empty = True
-    for here, folders, names in os.walk(folder):
+    closed: list[OSError] = []
+    for here, folders, names in os.walk(folder, onerror=closed.append):
         folders.sort()
         for name in sorted(names):
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 empty = False
                 yield Source(os.path.join(here, name))  # noqa: PTH118 - as above
+    for error in closed:
+        empty = False
+        yield Source(str(error.filename), f"cannot be listed: {error.strerror}")
     if empty:
         yield Source(folder, "no pictures in this folder")

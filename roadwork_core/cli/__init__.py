@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ COMMANDS = {
     "runs": ("runs", "list and show past runs"),
     "bundle": ("bundle", "verify, show and compare bundles"),
     "predict": ("predict", "decide on images or folders with a bundle"),
+    "evaluate": ("evaluate", "measure a bundle on labelled images, with intervals and a report"),
     "policy": ("policy", "fit and apply decision policies to logits from elsewhere"),
 }
 #: Entry-point group in which a plugin announces the names of its commands, so that --help need not import it.
@@ -31,7 +33,9 @@ USAGE = 2
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"error: {message} (see {self.prog} --help)\n")
+        from roadwork_core.errors import UsageError
+
+        raise UsageError(message, hint=f"see {self.prog} --help")
 
 
 def common_options() -> argparse.ArgumentParser:
@@ -47,6 +51,7 @@ def common_options() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code (see `roadwork_core.errors.ExitCode`)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _mend_streams()
     try:
         handler, options = _parse(arguments)
     except SystemExit as stop:
@@ -54,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _broken_pipe()
     except Exception as error:  # noqa: BLE001 - discovery may meet anything; rendered below
-        return _report(error, None, "--traceback" in arguments)
+        from roadwork_core.console import Console
+
+        return _report(error, Console(as_json="--json" in arguments), "--traceback" in arguments)
     from roadwork_core.console import Console
 
     verbosity = -1 if getattr(options, "quiet", False) else int(getattr(options, "verbose", False))
@@ -116,6 +123,7 @@ def _parse_plugin_command(
 ) -> tuple[Any, argparse.Namespace]:
     import difflib
 
+    from roadwork_core.errors import UsageError
     from roadwork_core.plugins import Plugins
 
     plugins = Plugins.load()
@@ -124,11 +132,11 @@ def _parse_plugin_command(
     if command not in subparsers.choices:
         close = difflib.get_close_matches(command, subparsers.choices, n=1)
         hint = f'did you mean "{close[0]}"?' if close else f"commands: {', '.join(subparsers.choices)}"
-        parser.exit(USAGE, f"error: unknown command {command!r} ({hint})\n")
+        raise UsageError(f"unknown command {command!r}", hint=hint)
     options = parser.parse_args(arguments)
     handler = getattr(options, "handler", None)
     if handler is None:
-        parser.exit(USAGE, f"error: the plugin's command {command!r} has no handler\n")
+        raise UsageError(f"the plugin's command {command!r} has no handler", hint="tell the plugin's author")
     return handler, options
 
 
@@ -139,11 +147,9 @@ def _announced_commands() -> list[tuple[str, str]]:
     return sorted({(point.name, point.value) for point in points})
 
 
-def _report(error: BaseException, console: Console | None, with_traceback: bool) -> int:
-    from roadwork_core.console import Console
+def _report(error: BaseException, console: Console, with_traceback: bool) -> int:
     from roadwork_core.errors import ExitCode, RoadworkError
 
-    console = console or Console()
     console.clear()
     if with_traceback:
         import traceback
@@ -155,16 +161,20 @@ def _report(error: BaseException, console: Console | None, with_traceback: bool)
         problems, code = (_unforeseen(error),), ExitCode.FAILED
     for problem in problems:
         console.error(str(problem))
-    if console.as_json:
-        console.json({"errors": [problem.to_json() for problem in problems], "exit_code": int(code)})
+    try:
+        if console.as_json:
+            console.json({"errors": [problem.to_json() for problem in problems], "exit_code": int(code)})
+        sys.stdout.flush()
+    except OSError:  # what went wrong may be the output itself: a full disk, a reader that left
+        _drop_output()
     return int(code)
 
 
 def _unforeseen(error: BaseException) -> Any:
     from roadwork_core.errors import Origin, Problem
 
-    if isinstance(error, OSError) and error.filename is not None:
-        return Problem(error.strerror or type(error).__name__, origin=Origin(str(error.filename)))
+    if isinstance(error, OSError) and error.strerror:
+        return Problem(error.strerror, origin=None if error.filename is None else Origin(str(error.filename)))
     text = " ".join(str(error).split()) or "no message"
     return Problem(
         f"{type(error).__name__}: {text}", hint="--traceback shows where; if it is a defect, please report it"
@@ -172,6 +182,20 @@ def _unforeseen(error: BaseException) -> Any:
 
 
 def _broken_pipe() -> int:
-    # The reader (head, less) went away: not an error of ours, and Python must not flush into the closed pipe.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # The reader (head, less) went away: not an error of ours.
+    _drop_output()
     return 128 + signal.SIGPIPE
+
+
+def _drop_output() -> None:
+    # Python flushes what is left when it ends, and must not fail at it again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _mend_streams() -> None:
+    # A stream that the caller closed (>&-) is None here; a locale may not hold every character of a path.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - lives as long as we
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")

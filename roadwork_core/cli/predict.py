@@ -38,10 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+    if not (text.isascii() and text.isdigit() and int(text[:10]) > 0 and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return int(text)
 
 
 def handle(options: argparse.Namespace, console: Console) -> int:
@@ -75,19 +74,20 @@ def _writer(options: argparse.Namespace, predictor: Predictor, console: Console)
         table = csv.DictWriter(console.stdout, COLUMNS, lineterminator="\n")
         table.writeheader()
         return lambda prediction: table.writerow(_cells(prediction))
+    from roadwork_core.errors import printable
+
     width = max(len("abstain"), *(len(label) for label in predictor.bundle.labels))
     policy_width = max(len(name) for name in predictor.bundle.policies)
     verbose = console.verbosity > 0
 
     def write(prediction: Prediction) -> None:
+        path = printable(str(prediction.path))
         if prediction.error is not None:
-            console.out(f"{'error':<{width}}  {'':>6}  {'':<{policy_width}}  {prediction.path}: {prediction.error}")
+            console.out(f"{'error':<{width}}  {'':>6}  {'':<{policy_width}}  {path}: {prediction.error}")
             return
         label = prediction.label or "abstain"
         reason = f"  ({prediction.reason})" if verbose or prediction.abstain else ""
-        console.out(
-            f"{label:<{width}}  {prediction.score:6.4f}  {prediction.policy:<{policy_width}}  {prediction.path}{reason}"
-        )
+        console.out(f"{label:<{width}}  {prediction.score:6.4f}  {prediction.policy:<{policy_width}}  {path}{reason}")
 
     return write
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,48 @@ def test_a_device_that_is_not_there(bundle: Path, capsys: pytest.CaptureFixture[
     assert code == 2
     assert len(err.splitlines()) == 1
     assert "'quantum'" in err
+
+
+def test_a_path_is_one_line_whatever_it_holds(bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = (pictures / "0.png").rename(pictures / "new\nline\x1b[2J.png")
+    code, out, _ = run(capsys, bundle, odd, pictures / "go\rne.png")
+    assert code == 1
+    assert len(out.splitlines()) == 2
+    assert "new\\nline\\x1b[2J.png" in out.splitlines()[0]
+    assert "go\\rne.png" in out.splitlines()[1]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", "9" * 5000])
+def test_a_wrong_batch_size_says_what_is_right(bundle: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, bundle, "x.png", "--batch-size", text)
+    assert code == 2
+    assert "--batch-size: must be a whole number of at least 1" in err
+
+
+def test_a_folder_that_cannot_be_listed_is_a_line(
+    bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pictures / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    code, out, _ = run(capsys, bundle, pictures, "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 1
+    assert len(lines) == 4
+    assert lines[3] == {"path": str(pictures / "closed"), "error": "cannot be listed: Permission denied"}
+
+
+def test_a_folder_stands_for_every_format_that_is_decoded() -> None:
+    from roadwork_core.bundle.images import SUFFIXES
+    from roadwork_core.data import decode
+
+    Image.init()
+    read = {suffix for suffix, name in Image.registered_extensions().items() if name in decode.FORMATS}
+    missing = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".ppm"} & read - SUFFIXES
+    assert not missing
