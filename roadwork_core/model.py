@@ -62,8 +62,15 @@ def describe(
     classes: Sequence[str],
     positive: int,
     plugins: Plugins,
+    *,
+    adapted: Sequence[str] = (),
+    parameters: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """The JSON document from which `rebuild` makes the same module, offline and without the spec."""
+    """The JSON document from which `rebuild` makes the same module, offline and without the spec.
+
+    `adapted` names the modules that the adapter changed and `parameters` says how many trained: for the record only,
+    the adapter is folded into the weights.
+    """
     from .spec import component_options
 
     def part(component: Any) -> dict[str, Any]:
@@ -73,6 +80,7 @@ def describe(
         "schema": SCHEMA,
         "backbone": {**part(spec.backbone), "architecture": dict(cast("Mapping[str, Any]", backbone.architecture))},
         "head": part(spec.head),
+        "adapter": {**part(spec.adapter), "modules": list(adapted), "parameters": dict(parameters or {})},
         "feature_dim": cast(int, backbone.feature_dim),
         "classes": list(classes),
         "positive": positive,

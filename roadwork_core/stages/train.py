@@ -292,8 +292,18 @@ def _tell(ctx: StageContext, accelerator: Accelerator, line: Mapping[str, Any]) 
 
 
 def _write(ctx: StageContext, splits: _Splits, parts: _Parts, position: Position) -> None:
+    counts = parameter_counts(parts.model)
     merged = parts.adapted.merge()
-    document = describe(ctx.spec, merged, parts.preprocessing, splits.classes, splits.positive, ctx.plugins)
+    document = describe(
+        ctx.spec,
+        merged,
+        parts.preprocessing,
+        splits.classes,
+        splits.positive,
+        ctx.plugins,
+        adapted=parts.adapted.targets,
+        parameters=counts,
+    )
     save_weights(Classifier(merged, parts.head), ctx.folder / "weights.safetensors")
     write_atomic(ctx.folder / "model.json", pretty_json(document))
     lines = b"".join(canonical_json(line) + b"\n" for line in position.history)

@@ -137,6 +137,17 @@ def test_the_scores_are_those_of_the_exported_weights_to_the_bit(trained: Path, 
         np.testing.assert_allclose(logits, scorer.logits(pictures), atol=1e-6)
 
 
+def test_the_model_says_what_its_adapter_changed(prepared: Path, plugins: Plugins, tmp_path: Path) -> None:
+    spec = SPEC + '[adapter]\nuse = "bitfit"\n'
+    metrics = train.run(context("train", prepared, plugins, tmp_path, spec=spec))
+    document = json.loads((tmp_path / "train" / "model.json").read_text())["adapter"]
+    assert document["use"] == "bitfit"
+    assert document["options"] == {"train_norms": False}
+    assert document["modules"] == metrics["adapted"] != []
+    assert document["parameters"] == metrics["parameters"]
+    assert 0 < document["parameters"]["trainable"] < document["parameters"]["total"]
+
+
 def test_the_scores_of_val_select_are_what_the_epoch_was_chosen_by(trained: Path) -> None:
     _, rows = read_scores(trained / "score" / "val_select.csv")
     logits = np.array([[float(value) for value in row[3:]] for row in rows])
