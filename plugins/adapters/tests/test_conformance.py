@@ -74,3 +74,9 @@ class TestSimsiam(ObjectiveContract):
 class TestDino(ObjectiveContract):
     component = "adapters/dino"
     options: ClassVar = {"prototypes": 16, "hidden": 32, "bottleneck": 8}
+
+
+class TestMae(ObjectiveContract):
+    component = "adapters/mae"
+    options: ClassVar = {"width": 16, "layers": 1, "head_width": 8}
+    variants = ({"mask_ratio": 0.5, "normalise_patches": False},)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from roadwork_core import hookimpl
 
 from .adapters import BitFit, Dora, Doran, DoraTau, Frozen, Full, Ia3, LastBlocks, Lora
-from .objectives import Dino, SimSiam, Vicreg
+from .objectives import Dino, Mae, SimSiam, Vicreg
 
 __all__ = [
     "BitFit",
@@ -18,6 +18,7 @@ __all__ = [
     "Ia3",
     "LastBlocks",
     "Lora",
+    "Mae",
     "SimSiam",
     "Vicreg",
 ]
@@ -25,4 +26,4 @@ __all__ = [
 
 @hookimpl
 def roadwork_components() -> list[type]:
-    return [BitFit, Dino, Dora, DoraTau, Doran, Frozen, Full, Ia3, LastBlocks, Lora, SimSiam, Vicreg]
+    return [BitFit, Dino, Dora, DoraTau, Doran, Frozen, Full, Ia3, LastBlocks, Lora, Mae, SimSiam, Vicreg]

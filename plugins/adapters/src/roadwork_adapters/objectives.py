@@ -9,6 +9,7 @@ from roadwork_core.kinds import ObjectiveContext
 
 if TYPE_CHECKING:
     from .dino import DinoObjective
+    from .mae import MaeObjective
     from .simsiam import SimSiamObjective
     from .vicreg import VicregObjective
 
@@ -91,3 +92,28 @@ class Dino:
         from .dino import DinoObjective
 
         return DinoObjective(ctx, self)
+
+
+@component("objective", "mae")
+class Mae:
+    """Masked autoencoding: pixels of hidden patches from the others (He et al., 2021, arXiv 2111.06377).
+
+    For vision transformers whose positions are added to the patches, as ViT's and DINOv2's are (the encoder of a MAE
+    checkpoint saved as a ViT among them); others are refused. One view of each picture, the crops and colours of which
+    are those of the other objectives; the decoder is dropped afterwards.
+    """
+
+    mask_ratio: float = option(default=0.75, above=0, below=1, help="part of the patches that the backbone never sees")
+    normalise_patches: bool = option(default=True, help="pixels are compared after each patch is standardised")
+    width: int = option(default=512, minimum=8, maximum=4096, help="width of the decoder")
+    layers: int = option(default=4, minimum=1, maximum=16, help="blocks of the decoder")
+    head_width: int = option(default=32, minimum=4, maximum=512, help="width of one head of the decoder's attention")
+
+    def __attrs_post_init__(self) -> None:
+        if self.width % self.head_width:
+            raise ValueError(f"width must be a multiple of head_width, {self.head_width}")
+
+    def build(self, ctx: ObjectiveContext) -> MaeObjective:
+        from .mae import MaeObjective
+
+        return MaeObjective(ctx, self)
