@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Mapping
 from typing import Any, ClassVar
+
+import pytest
 
 from roadwork_core.testing import BackboneContract
 
@@ -24,7 +27,10 @@ class TestTorchvision(BackboneContract):
 
 class TestTransformers(BackboneContract):
     component = "backbones/transformers"
-    variants = ({"pooling": "mean", "attention": "eager"}, {"image_size": 64, "gradient_checkpointing": True})
+    variants = (
+        {"pooling": "mean_patch", "attention": "eager", "last_layers": 2},
+        {"image_size": 64, "gradient_checkpointing": True},
+    )
 
     def base_options(self) -> Mapping[str, Any]:
         from transformers import Dinov2Config, Dinov2Model
@@ -34,3 +40,10 @@ class TestTransformers(BackboneContract):
         )
         Dinov2Model(config).save_pretrained(FOLDER.name)
         return {"model": FOLDER.name}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed (roadwork-backbones[timm])")
+class TestTimm(BackboneContract):
+    component = "backbones/timm"
+    options: ClassVar = {"name": "vit_tiny_patch16_224", "weights": "none", "image_size": 32}
+    variants = ({"name": "mobilenetv3_small_050"},)

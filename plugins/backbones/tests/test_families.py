@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +92,105 @@ def test_pooling_is_of_the_tokens_that_it_names(family: str, checkpoints: dict[s
     cls, mean = raw[:, 0], raw[:, -patches:].mean(dim=1)
     expectations: tuple[tuple[Any, Tensor], ...] = (
         ("cls", cls),
-        ("mean", mean),
+        ("mean_patch", mean),
         ("cls_mean", torch.cat([cls, mean], dim=1)),
     )
     for pooling, expected in expectations:
         features = build(Transformers(model=folder, pooling=pooling))(pictures)
         torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+
+
+#: Each family's features of a plain call of its own model, as its paper or model card takes them.
+DIRECT: dict[str, Callable[[Any], Tensor]] = {
+    "dinov2": lambda out: torch.cat([out.last_hidden_state[:, 0], out.last_hidden_state[:, 1:].mean(1)], 1),
+    "dinov2_with_registers": lambda out: torch.cat(
+        [out.last_hidden_state[:, 0], out.last_hidden_state[:, 5:].mean(1)], 1
+    ),
+    "dinov3_vit": lambda out: out.last_hidden_state[:, 0],
+    "dinov3_convnext": lambda out: out.pooler_output,
+    "siglip2": lambda out: out.pooler_output,
+    "siglip": lambda out: out.pooler_output,
+    "clip": lambda out: out.pooler_output,
+    "vit": lambda out: out.last_hidden_state[:, 0],
+    "convnextv2": lambda out: out.pooler_output,
+    "swin": lambda out: out.last_hidden_state.mean(1),
+    "mobilenet_v2": lambda out: out.last_hidden_state.mean((2, 3)),
+}
+
+
+def direct(folder: Path, pictures: Tensor, **options: Any) -> Any:
+    """What the family's own class answers, which knows nothing of this package."""
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    if model.config.model_type != "siglip2_vision_model":
+        return model(pixel_values=pictures, **options)
+    processor = transformers.Siglip2ImageProcessorFast(patch_size=16, do_resize=False)
+    prepared = processor([(picture * 0.5 + 0.5) for picture in pictures], return_tensors="pt", do_rescale=False)
+    return model(**prepared, **options)
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+@torch.no_grad()
+def test_the_features_are_those_of_a_direct_call(family: str, checkpoints: dict[str, Path]) -> None:
+    backbone = build(Transformers(model=str(checkpoints[family])))
+    pictures = images(*backbone.preprocessing.size).clamp(-1, 1)
+    expected = DIRECT[family](direct(checkpoints[family], pictures))
+    torch.testing.assert_close(backbone(pictures), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["dinov2", "dinov2_with_registers", "dinov3_vit", "siglip2", "vit", "clip"])
+@torch.no_grad()
+def test_last_layers_are_normed_pooled_and_concatenated(family: str, checkpoints: dict[str, Path]) -> None:
+    pooling: Any = "mean_patch" if family == "siglip2" else "cls"
+    component = Transformers(model=str(checkpoints[family]), last_layers=2, pooling=pooling)
+    backbone = build(component)
+    pictures = images(*backbone.preprocessing.size).clamp(-1, 1)
+    model = transformers.AutoModel.from_pretrained(checkpoints[family]).eval()
+    blocks = max(
+        (m for m in model.modules() if isinstance(m, torch.nn.ModuleList)), key=lambda m: len(list(m.parameters()))
+    )
+    given: list[Tensor] = []
+    for block in blocks[-2:]:
+        block.register_forward_hook(lambda _, __, out: given.append(out[0] if isinstance(out, tuple) else out))
+    if family == "siglip2":
+        model(**_patches(pictures, 16))
+    else:
+        model(pixel_values=pictures)
+    # CLIP's encoder answers without its last norm, which is of the pooler.
+    norms = [
+        m for name, m in model.named_children() if name in ("layernorm", "norm", "post_layernorm") and family != "clip"
+    ]
+    normed = [norms[0](tokens) if norms else tokens for tokens in given]
+    expected = torch.cat([tokens.mean(1) if pooling == "mean_patch" else tokens[:, 0] for tokens in normed], 1)
+    torch.testing.assert_close(backbone(pictures), expected, rtol=1e-4, atol=1e-5)
+    again = build(Transformers(model="nowhere/at-all"), json.loads(json.dumps(backbone.architecture)))
+    again.load_state_dict(backbone.state_dict(), strict=True)
+    assert torch.equal(again(pictures), backbone(pictures))
+
+
+def test_last_layers_that_cannot_be_are_refused(checkpoints: dict[str, Path]) -> None:
+    with pytest.raises(UsageError, match="last_layers = 2 cannot be, convnextv2's layers differ in shape"):
+        build(Transformers(model=str(checkpoints["convnextv2"]), last_layers=2))
+    with pytest.raises(UsageError, match="last_layers = 4, but the model has 3 layers"):
+        build(Transformers(model=str(checkpoints["vit"]), last_layers=4))
+    with pytest.raises(UsageError, match='pooling "pooler" cannot be, siglip_vision_model has no pooler of earlier'):
+        build(Transformers(model=str(checkpoints["siglip"]), last_layers=2, pooling="pooler"))
+
+
+def test_attention_is_fused_unless_the_spec_says_otherwise(checkpoints: dict[str, Path]) -> None:
+    fused = build(Transformers(model=str(checkpoints["dinov2"])))
+    plain = build(Transformers(model=str(checkpoints["dinov2"]), attention="eager"))
+    assert (fused.model.config._attn_implementation, plain.model.config._attn_implementation) == ("sdpa", "eager")
+    with torch.no_grad():
+        torch.testing.assert_close(fused(images(56, 56)), plain(images(56, 56)), rtol=1e-4, atol=1e-5)
+
+
+def test_the_checkpoints_files_are_what_a_stage_depends_on(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    component = Transformers(model=str(checkpoints["vit"]))
+    before = component.fingerprint()
+    assert {stamp[0] for stamp in before} >= {"config.json", "model.safetensors"}
+    os.utime(checkpoints["vit"] / "model.safetensors", ns=(1, 1))
+    assert component.fingerprint() != before
+    assert Transformers(model="acme/none").fingerprint() == Torchvision(name="resnet18").fingerprint() == []
 
 
 @torch.no_grad()
@@ -229,6 +324,53 @@ def test_torchvisions_vit_takes_other_sizes() -> None:
     larger.heads = torch.nn.Identity()
     larger.load_state_dict(interpolate_embeddings(128, 32, dict(backbone.model.state_dict())))
     torch.testing.assert_close(backbone(images(128, 128)), larger(images(128, 128)), rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_of_published_weights_is_rebuilt_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in a bundle is data: neither torchvision's file nor a network is touched when it is opened."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    whole = models.resnet18(weights=None)
+
+    def published(*_: Any, **given: Any) -> dict[str, Tensor]:
+        assert given["weights_only"] is True
+        return dict(whole.state_dict())
+
+    with monkeypatch.context() as patch:
+        patch.setattr("torchvision.models._api.load_state_dict_from_url", published)
+        patch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+        backbone = build(Torchvision(name="resnet18"))
+    assert torch.equal(backbone.model.conv1.weight, whole.conv1.weight)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a bundle needs nothing but itself")
+
+    for name in (
+        "torch.load",
+        "torch.hub.load_state_dict_from_url",
+        "torchvision.models._api.load_state_dict_from_url",
+    ):
+        monkeypatch.setattr(name, refuse)
+    again = build(Torchvision(name="resnet18"), json.loads(json.dumps(backbone.architecture)))
+    again.load_state_dict(backbone.state_dict(), strict=True)
+    with torch.no_grad():
+        assert torch.equal(again(images(64, 64)), backbone(images(64, 64)))
+
+
+def test_a_file_in_torchs_cache_that_is_not_the_published_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision import models
+
+    name = models.ResNet18_Weights.DEFAULT.url.rpartition("/")[2]
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / name).write_bytes(b"something else")
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    with pytest.raises(RoadworkError, match=r"its sha256 does not begin with [0-9a-f]{8} .delete it"):
+        build(Torchvision(name="resnet18"))
 
 
 def test_torchvision_names_and_files_that_cannot_be(tmp_path: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from roadwork_core import component, option
 from roadwork_core.kinds import BackboneContext
 
+from .local import file_stamps
+
 if TYPE_CHECKING:
     from .small_cnn import SmallCnnBackbone
+    from .timm_backbone import TimmBackbone
     from .torchvision_backbone import TorchvisionBackbone
     from .transformers_backbone import TransformersBackbone
 
@@ -53,6 +57,41 @@ class Torchvision:
             return rebuild(ctx.architecture)
         return load(self.name, self.weights, self.image_size, ctx.report)
 
+    def fingerprint(self) -> list[list[Any]]:
+        """Name, size and time of the weights file, where it is a local one."""
+        return file_stamps(Path(self.weights))
+
+
+@component("backbone", "timm")
+class Timm:
+    """A network of timm without its classifier (needs `pip install 'roadwork-backbones[timm]'`)."""
+
+    name: str = option(
+        help='timm\'s name, such as "vit_small_patch14_dinov2.lvd142m", "hf-hub:" and a hub id, or a local folder with'
+        " config.json and model.safetensors"
+    )
+    weights: str = option(
+        default="default", help='"default" (those of the name, as safetensors), "none" (random), or a .safetensors file'
+    )
+    revision: str | None = option(default=None, help="branch, tag or commit of the hub repository")
+    image_size: int | None = option(
+        default=None,
+        minimum=16,
+        maximum=4096,
+        help="height and width of the input in pixels (default: the weights'); positions are interpolated",
+    )
+
+    def build(self, ctx: BackboneContext) -> TimmBackbone:
+        from .timm_backbone import load, rebuild
+
+        if ctx.architecture is not None:
+            return rebuild(ctx.architecture)
+        return load(self.name, self.weights, self.revision, self.image_size, ctx.report)
+
+    def fingerprint(self) -> list[list[Any]]:
+        """Name, size and time of the weights' files, where they are local."""
+        return file_stamps(Path(self.weights)) + file_stamps(Path(self.name))
+
 
 @component("backbone", "transformers")
 class Transformers:
@@ -71,10 +110,13 @@ class Transformers:
         maximum=4096,
         help="height and width of the input in pixels (default: the checkpoint's); positions are interpolated",
     )
-    pooling: Literal["auto", "cls", "mean", "cls_mean", "pooler"] = option(
+    pooling: Literal["auto", "cls", "mean_patch", "cls_mean", "pooler"] = option(
         default="auto",
         help="what makes one vector of the tokens: the class token, the mean of the patches, both, or the model's"
         " own pooler (auto: cls_mean for DINOv2, else the model's own way)",
+    )
+    last_layers: int = option(
+        default=1, minimum=1, help="plain transformers: the features of this many last layers, concatenated"
     )
     attention: Literal["sdpa", "eager"] = option(
         default="sdpa", help="fused attention where the model has it, or the plain computation"
@@ -94,7 +136,12 @@ class Transformers:
             pretrained=self.pretrained,
             image_size=self.image_size,
             pooling=self.pooling,
+            last_layers=self.last_layers,
             attention=self.attention,
             gradient_checkpointing=self.gradient_checkpointing,
             report=ctx.report,
         )
+
+    def fingerprint(self) -> list[list[Any]]:
+        """Name, size and time of the checkpoint's files, where it is a local folder."""
+        return file_stamps(Path(self.model))

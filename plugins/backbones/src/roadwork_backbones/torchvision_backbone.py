@@ -14,6 +14,7 @@ from torchvision.models.vision_transformer import VisionTransformer, interpolate
 
 from roadwork_core.data.preprocessing import Interpolation, Preprocessing
 from roadwork_core.errors import RoadworkError, UsageError
+from roadwork_core.files import sha256_file
 
 from .imagenet import MEAN, STD
 from .structure import main_blocks
@@ -164,6 +165,15 @@ def _resnet_stages(model: nn.Module) -> list[nn.Module] | None:
 
 
 def _published_tensors(name: str, published: Any) -> Mapping[str, Tensor]:
+    # torch.hub checks a download against the hash in its name, but not a file that it finds.
+    file = Path(torch.hub.get_dir()) / "checkpoints" / published.url.rpartition("/")[2]
+    expected = file.stem.rpartition("-")[2]
+    if file.is_file() and not sha256_file(file).startswith(expected):
+        raise RoadworkError(
+            f"this file is not the torchvision weights {published}: its sha256 does not begin with {expected}",
+            path=file,
+            hint="delete it, so that it is downloaded again",
+        )
     try:
         # torchvision publishes .pth files: checked against the hash in their name, read by torch's tensor-only reader.
         return cast(

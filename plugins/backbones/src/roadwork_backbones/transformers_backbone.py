@@ -19,7 +19,7 @@ from roadwork_core.errors import UsageError
 from .checkpoint import image_settings, read_config, read_weights
 from .structure import main_blocks
 
-Pooling = Literal["auto", "cls", "mean", "cls_mean", "pooler"]
+Pooling = Literal["auto", "cls", "mean_patch", "cls_mean", "pooler"]
 Report = Callable[[str], None]
 
 #: Keys of a configuration that say where it came from or what its labels were, not what the network is.
@@ -27,9 +27,15 @@ _INCIDENTAL = ("_name_or_path", "transformers_version", "architectures", "id2lab
 
 
 class TransformersBackbone(nn.Module):
-    """An image encoder with its tokens pooled: images, float (N, 3, H, W), to features, float (N, feature_dim)."""
+    """An image encoder with its tokens pooled: images, float (N, 3, H, W), to features, float (N, feature_dim).
 
-    def __init__(self, model: PreTrainedModel, preprocessing: Preprocessing, pooling: Pooling) -> None:
+    With `last_layers` above 1 the tokens of each of the last layers pass the encoder's final norm (where it has one),
+    are pooled, and the vectors are concatenated, the last layer's at the end.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, preprocessing: Preprocessing, pooling: Pooling, last_layers: int = 1
+    ) -> None:
         super().__init__()
         self.model: Any = model
         self.preprocessing = preprocessing
@@ -37,12 +43,18 @@ class TransformersBackbone(nn.Module):
         self._takes_patches = "spatial_shapes" in inspect.signature(model.forward).parameters
         self._prefix_tokens = _prefix_tokens(model)
         _forget_input_sizes(model)
-        probe = self._probe()
-        self.pooling = self._settled(pooling, getattr(probe, "pooler_output", None) is not None)
+        self.last_layers = last_layers
+        probe, last = self._probe()
+        self._final_norm: str | None = None
+        if last_layers > 1:
+            self._refuse_few_layers(probe)
+            self._final_norm = _final_norm(model, last, probe.last_hidden_state)
+        self.pooling = self._settled(pooling, last_layers == 1 and getattr(probe, "pooler_output", None) is not None)
         self.feature_dim = self._pool(probe).shape[1]
         self.architecture: dict[str, Any] = {
             "config": _portable(model.config),
             "pooling": self.pooling,
+            "last_layers": last_layers,
             "preprocessing": preprocessing.to_json(),
             "transformers": transformers.__version__,
         }
@@ -54,21 +66,34 @@ class TransformersBackbone(nn.Module):
         return main_blocks(self.model)
 
     def _encode(self, pixel_values: Tensor) -> Any:
+        options: dict[str, Any] = {"output_hidden_states": True} if self.last_layers > 1 else {}
         if self._takes_patches:
-            return self.model(**_patches(pixel_values, self.model.config.patch_size))
+            return self.model(**_patches(pixel_values, self.model.config.patch_size), **options)
         if self._takes_interpolation:
-            return self.model(pixel_values=pixel_values, interpolate_pos_encoding=True)
-        return self.model(pixel_values=pixel_values)
+            options["interpolate_pos_encoding"] = True
+        return self.model(pixel_values=pixel_values, **options)
 
     def _pool(self, output: Any) -> Tensor:
         if self.pooling == "pooler":
             pooled: Tensor = output.pooler_output
             return pooled.flatten(1)
-        tokens: Tensor = output.last_hidden_state
+        if self.last_layers == 1:
+            return self._pool_tokens(output.last_hidden_state)
+        earlier = output.hidden_states[-self.last_layers : -1]
+        layers = [self._normed(tokens) for tokens in earlier] + [output.last_hidden_state]
+        return torch.cat([self._pool_tokens(tokens) for tokens in layers], dim=1)
+
+    def _normed(self, tokens: Tensor) -> Tensor:
+        if self._final_norm is None:
+            return tokens
+        normed: Tensor = self.model.get_submodule(self._final_norm)(tokens)
+        return normed
+
+    def _pool_tokens(self, tokens: Tensor) -> Tensor:
         if tokens.ndim == 4:
             return tokens.mean(dim=(2, 3))
         mean = tokens[:, self._prefix_tokens :].mean(dim=1)
-        if self.pooling == "mean":
+        if self.pooling == "mean_patch":
             return mean
         return tokens[:, 0] if self.pooling == "cls" else torch.cat([tokens[:, 0], mean], dim=1)
 
@@ -80,27 +105,46 @@ class TransformersBackbone(nn.Module):
                 return "cls_mean"
             if has_pooler:
                 return "pooler"
-            return "cls" if self._prefix_tokens else "mean"
+            return "cls" if self._prefix_tokens else "mean_patch"
         lacks = "pooler" if pooling == "pooler" and not has_pooler else None
         if pooling in ("cls", "cls_mean") and not self._prefix_tokens:
             lacks = "class token"
         if lacks:
             raise UsageError(
-                f'transformers backbone: pooling "{pooling}" cannot be, {family} has no {lacks}',
-                hint='set pooling = "auto" or "mean"',
+                f'transformers backbone: pooling "{pooling}" cannot be, {family} has no {lacks}'
+                + (" of earlier layers" if lacks == "pooler" and self.last_layers > 1 else ""),
+                hint='set pooling = "auto" or "mean_patch"',
             )
         return pooling
 
+    def _refuse_few_layers(self, probe: Any) -> None:
+        family, found = self.model.config.model_type, getattr(probe, "hidden_states", None) or ()
+        same = [tokens.shape == probe.last_hidden_state.shape for tokens in found]
+        if not same or not all(same) or probe.last_hidden_state.ndim != 3:
+            raise UsageError(
+                f"transformers backbone: last_layers = {self.last_layers} cannot be, {family}'s layers differ in shape",
+                hint="leave last_layers out: it is for plain transformers such as DINOv2, DINOv3 ViT, SigLIP and ViT",
+            )
+        if self.last_layers > len(found) - 1:
+            raise UsageError(
+                f"transformers backbone: last_layers = {self.last_layers}, but the model has {len(found) - 1} layers"
+            )
+
     @torch.no_grad()
-    def _probe(self) -> Any:
-        """The model's answer to one empty picture: as small as it takes, to be quick."""
+    def _probe(self) -> tuple[Any, Tensor | None]:
+        """The model's answer to one empty picture, as small as it takes to be quick, and what its last block gave."""
         multiple = self.preprocessing.size_multiple
         side = -(-64 // multiple) * multiple
         training = self.model.training
         self.model.eval()
+        given: list[Tensor] = []
+        hook = self.blocks()[-1].register_forward_hook(
+            lambda _, __, out: given.append(out[0] if isinstance(out, tuple) else out)
+        )
         output = self._encode(torch.zeros(1, 3, side, side))
+        hook.remove()
         self.model.train(training)
-        return output
+        return output, given[-1] if given else None
 
 
 def load(
@@ -110,6 +154,7 @@ def load(
     pretrained: bool,
     image_size: int | None,
     pooling: Pooling,
+    last_layers: int,
     attention: str,
     gradient_checkpointing: bool,
     report: Report,
@@ -132,7 +177,7 @@ def load(
                 hint="set gradient_checkpointing = false",
             )
         _checkpoint_activations(made)
-    return TransformersBackbone(made, preprocessing, pooling)
+    return TransformersBackbone(made, preprocessing, pooling, last_layers)
 
 
 def rebuild(architecture: Mapping[str, Any], *, attention: str, report: Report) -> TransformersBackbone:
@@ -142,7 +187,8 @@ def rebuild(architecture: Mapping[str, Any], *, attention: str, report: Report) 
     values = dict(architecture["config"])
     model = _from_config(AutoConfig.for_model(values.pop("model_type"), **values), attention)
     _drop_untrained_pooler(model)
-    return TransformersBackbone(model, Preprocessing.from_json(architecture["preprocessing"]), architecture["pooling"])
+    preprocessing = Preprocessing.from_json(architecture["preprocessing"])
+    return TransformersBackbone(model, preprocessing, architecture["pooling"], architecture["last_layers"])
 
 
 def _checkpoint_activations(model: Any) -> None:
@@ -170,6 +216,14 @@ def _drop_untrained_pooler(model: Any) -> None:
     pooler = getattr(model, "pooler", None)
     if pooler is not None and any(isinstance(module, nn.Linear) for module in pooler.modules()):
         model.pooler = None
+
+
+def _final_norm(model: Any, last: Tensor | None, tokens: Tensor) -> str | None:
+    """Name of the norm that makes `tokens`, the encoder's answer, of what its last block gave; None without one."""
+    if last is None or last.shape != tokens.shape:
+        return None
+    norms = [(name, module) for name, module in model.named_children() if "norm" in name]
+    return next((name for name, norm in norms if torch.allclose(norm(last), tokens, rtol=1e-4, atol=1e-5)), None)
 
 
 def _forget_input_sizes(model: nn.Module) -> None:
