@@ -123,6 +123,7 @@ def serve() -> None:
         answer = _fork(*rest) if word == "start" else _ended(rest[0], 0 if word == "wait" else os.WNOHANG)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
+    os._exit(0)
 
 
 def _ended(pid: int, options: int) -> int | None:

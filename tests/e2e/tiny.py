@@ -10,12 +10,7 @@ name = "tiny"
 seed = 3
 
 [data]
-use = "synthetic_roadwork"
-n = {n}
-width = 64
-height = 48
-positive_fraction = 0.5
-frames_per_sequence = 2
+{data}
 
 [data.splits]
 train = 0.4
@@ -35,6 +30,14 @@ lr = 0.003
 epochs = {epochs}
 batch_size = 16
 """
+
+RENDERED = """\
+use = "synthetic_roadwork"
+n = {n}
+width = 64
+height = 48
+positive_fraction = 0.5
+frames_per_sequence = 2"""
 
 EVERYTHING = """\
 clip_norm = 1.0
@@ -88,8 +91,21 @@ use = "jsonl"
 """
 
 
-def tiny_spec(folder: Path, *, everything: bool = False, n: int = 160, epochs: int = 2, extra: str = "") -> Path:
-    """Writes a spec named `tiny` into `folder` and returns its path."""
+def tiny_spec(
+    folder: Path,
+    *,
+    everything: bool = False,
+    n: int = 160,
+    epochs: int = 2,
+    extra: str = "",
+    pictures: Path | None = None,
+) -> Path:
+    """Writes a spec named `tiny` into `folder` and returns its path.
+
+    Its data are `n` rendered scenes, which belong to a runs directory, or the folder `pictures`, wherever the runs are.
+    """
     path = folder / "tiny.toml"
-    path.write_text(CORE.format(n=n, epochs=epochs) + (EVERYTHING if everything else "") + extra)
+    found = f'use = "image_folder"\nroot = "{pictures}"\ngroup_folders = true'
+    data = RENDERED.format(n=n) if pictures is None else found
+    path.write_text(CORE.format(data=data, epochs=epochs) + (EVERYTHING if everything else "") + extra)
     return path
