@@ -106,3 +106,57 @@ class TestSharpness(AugmentationContract):
 
 class TestTrivialAugment(AugmentationContract):
     component = "augmentations/trivial_augment"
+
+
+class TestAutoAugment(AugmentationContract):
+    component = "augmentations/auto_augment"
+    variants = ({"policy": "svhn"},)
+
+
+class TestChannelPermutation(AugmentationContract):
+    component = "augmentations/channel_permutation"
+    variants = ({"p": 1.0},)
+
+
+class TestElastic(AugmentationContract):
+    component = "augmentations/elastic"
+    variants = ({"p": 1.0, "interpolation": "nearest", "fill": 9},)
+
+
+class TestInvert(AugmentationContract):
+    component = "augmentations/invert"
+    variants = ({"p": 1.0},)
+
+
+class TestPad(AugmentationContract):
+    component = "augmentations/pad"
+    variants = ({"padding": 3, "padding_mode": "edge", "fill": 9},)
+
+
+class TestPhotometricDistort(AugmentationContract):
+    component = "augmentations/photometric_distort"
+    variants = ({"p": 1.0},)
+
+
+class TestRandomResize(AugmentationContract):
+    component = "augmentations/random_resize"
+    variants = ({"sides": [20, 40], "interpolation": "bicubic"},)
+
+
+class TestSolarize(AugmentationContract):
+    component = "augmentations/solarize"
+    variants = ({"p": 1.0, "threshold": 30},)
+
+
+class TestValidatorDistortions(AugmentationContract):
+    component = "augmentations/validator_distortions"
+    variants = ({"level": 0, "size": 32}, {"level": 1, "size": 32}, {"level": 2, "size": 48}, {"level": 3, "size": 32})
+
+
+class TestVerticalFlip(AugmentationContract):
+    component = "augmentations/vertical_flip"
+
+
+class TestZoomOut(AugmentationContract):
+    component = "augmentations/zoom_out"
+    variants = ({"p": 1.0, "fill": 9},)

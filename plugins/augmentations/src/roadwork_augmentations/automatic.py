@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from roadwork_core import component, option
 from roadwork_core.kinds import AugmentationContext
@@ -25,6 +25,18 @@ class RandAugment:
         from torchvision.transforms import v2
 
         return v2.RandAugment(num_ops=self.operations, magnitude=self.magnitude)
+
+
+@component("augmentation", "auto_augment")
+class AutoAugment:
+    """Two operations, by a policy that was searched for on a data set (Cubuk et al., 2018, arXiv 1805.09501)."""
+
+    policy: Literal["imagenet", "cifar10", "svhn"] = option(default="imagenet", help="data set of the search")
+
+    def build(self, ctx: AugmentationContext) -> Transform:
+        from torchvision.transforms import v2
+
+        return v2.AutoAugment(v2.AutoAugmentPolicy(self.policy))
 
 
 @component("augmentation", "trivial_augment")

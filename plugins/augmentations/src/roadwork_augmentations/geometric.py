@@ -114,6 +114,93 @@ class HorizontalFlip:
         return v2.RandomHorizontalFlip(self.p)
 
 
+@component("augmentation", "vertical_flip")
+class VerticalFlip:
+    """Top and bottom exchanged: for pictures that have no up and down, such as those from above."""
+
+    p: float = option(default=0.5, minimum=0, maximum=1, help=_P_HELP)
+
+    def build(self, ctx: AugmentationContext) -> Transform:
+        from torchvision.transforms import v2
+
+        return v2.RandomVerticalFlip(self.p)
+
+
+@component("augmentation", "pad")
+class Pad:
+    """A border on every side."""
+
+    padding: int = option(default=16, minimum=0, maximum=4096, help="width of the border in pixels")
+    padding_mode: Literal["constant", "edge", "reflect"] = option(
+        default="constant", help="one grey level, the pixels at the edge repeated, or the picture mirrored at its edge"
+    )
+    fill: int = option(default=0, minimum=0, maximum=255, help="grey level of a constant border")
+
+    def build(self, ctx: AugmentationContext) -> Transform:
+        from torchvision.transforms import v2
+
+        return v2.Pad(self.padding, fill=self.fill, padding_mode=self.padding_mode)
+
+
+@component("augmentation", "zoom_out")
+class ZoomOut:
+    """The picture anywhere on a larger canvas, so that what it shows becomes smaller (Liu et al., 2016)."""
+
+    sides: tuple[float, float] = option(
+        default=(1.0, 2.0), minimum=1, maximum=8, help="least and largest side of the canvas, in sides of the picture"
+    )
+    fill: int = option(default=0, minimum=0, maximum=255, help=_FILL_HELP)
+    p: float = option(default=0.5, minimum=0, maximum=1, help=_P_HELP)
+
+    def __attrs_post_init__(self) -> None:
+        ordered("sides", self.sides)
+
+    def build(self, ctx: AugmentationContext) -> Transform:
+        from torchvision.transforms import v2
+
+        return v2.RandomZoomOut(fill=self.fill, side_range=self.sides, p=self.p)
+
+
+@component("augmentation", "random_resize")
+class RandomResize:
+    """The shorter side scaled to a random length, for a crop to follow."""
+
+    sides: tuple[int, int] = option(
+        default=(224, 384), minimum=1, maximum=8192, help="least and largest length of the shorter side in pixels"
+    )
+    interpolation: Interpolation = option(default="bilinear", help=_INTERPOLATION_HELP)
+
+    def __attrs_post_init__(self) -> None:
+        ordered("sides", self.sides)
+
+    def build(self, ctx: AugmentationContext) -> Transform:
+        from torchvision.transforms import InterpolationMode, v2
+
+        # torch draws from a range that leaves its end out.
+        return v2.RandomResize(
+            self.sides[0], self.sides[1] + 1, interpolation=InterpolationMode(self.interpolation), antialias=True
+        )
+
+
+@component("augmentation", "elastic")
+class Elastic:
+    """Pixels moved by a smooth random field (Simard et al., 2003)."""
+
+    alpha: float = option(default=50.0, minimum=0, maximum=10_000, help="strength of the movement, in pixels")
+    sigma: float = option(default=5.0, above=0, maximum=100, help="smoothness of the field: its deviation in pixels")
+    interpolation: Literal["bilinear", "nearest"] = option(default="bilinear", help=_INTERPOLATION_HELP)
+    fill: int = option(default=0, minimum=0, maximum=255, help=_FILL_HELP)
+    p: float = option(default=0.5, minimum=0, maximum=1, help=_P_HELP)
+
+    def build(self, ctx: AugmentationContext) -> Transform:
+        from torchvision.transforms import InterpolationMode, v2
+
+        bend = v2.ElasticTransform(
+            self.alpha, self.sigma, interpolation=InterpolationMode(self.interpolation), fill=self.fill
+        )
+        return v2.RandomApply([bend], p=self.p)
+
+
 @component("augmentation", "random_rotation")
 class RandomRotation:
     """A turn by a random angle, uniform in [-degrees, degrees]; the corners are filled."""

@@ -84,6 +84,65 @@ class Posterize:
         return v2.RandomPosterize(self.bits, p=self.p)
 
 
+@component("augmentation", "solarize")
+class Solarize:
+    """Values from a threshold on turned to their opposite."""
+
+    threshold: int = option(default=128, minimum=0, maximum=255, help="least grey level that is turned")
+    p: float = option(default=0.1, minimum=0, maximum=1, help=_P_HELP)
+
+    def build(self, ctx: AugmentationContext) -> Transform:
+        from torchvision.transforms import v2
+
+        return v2.RandomSolarize(self.threshold, p=self.p)
+
+
+@component("augmentation", "invert")
+class Invert:
+    """Every value turned to its opposite, as in a negative."""
+
+    p: float = option(default=0.05, minimum=0, maximum=1, help=_P_HELP)
+
+    def build(self, ctx: AugmentationContext) -> Transform:
+        from torchvision.transforms import v2
+
+        return v2.RandomInvert(self.p)
+
+
+@component("augmentation", "channel_permutation")
+class ChannelPermutation:
+    """Red, green and blue exchanged at random: only where colours say nothing of the class."""
+
+    p: float = option(default=0.1, minimum=0, maximum=1, help=_P_HELP)
+
+    def build(self, ctx: AugmentationContext) -> Transform:
+        from torchvision.transforms import v2
+
+        return v2.RandomApply([v2.RandomChannelPermutation()], p=self.p)
+
+
+@component("augmentation", "photometric_distort")
+class PhotometricDistort:
+    """Brightness, contrast, saturation, hue and order of channels, each changed or not by itself (Liu et al., 2016)."""
+
+    brightness: tuple[float, float] = option(default=(0.875, 1.125), minimum=0, help="least and largest factor")
+    contrast: tuple[float, float] = option(default=(0.5, 1.5), minimum=0, help="least and largest factor")
+    saturation: tuple[float, float] = option(default=(0.5, 1.5), minimum=0, help="least and largest factor")
+    hue: tuple[float, float] = option(
+        default=(-0.05, 0.05), minimum=-0.5, maximum=0.5, help="least and largest shift, in turns of the colour circle"
+    )
+    p: float = option(default=0.5, minimum=0, maximum=1, help="chance of each of the changes")
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation", "hue"):
+            ordered(name, getattr(self, name))
+
+    def build(self, ctx: AugmentationContext) -> Transform:
+        from torchvision.transforms import v2
+
+        return v2.RandomPhotometricDistort(self.brightness, self.contrast, self.saturation, self.hue, p=self.p)
+
+
 @component("augmentation", "sharpness")
 class Sharpness:
     """Sharpened or smoothed."""
@@ -145,4 +204,6 @@ class Jpeg:
     def build(self, ctx: AugmentationContext) -> Transform:
         from torchvision.transforms import v2
 
-        return v2.RandomApply([v2.JPEG(self.quality)], p=self.p)
+        from .compression import RandomCompression
+
+        return v2.RandomApply([RandomCompression(self.quality)], p=self.p)
