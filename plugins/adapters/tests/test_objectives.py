@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -178,6 +179,82 @@ class Vectors(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.layers(images)
         return features
+
+
+def test_steps_of_dino_are_those_of_a_plain_rendering() -> None:
+    """Five steps written out again with copies of the networks: losses, centre, teachers, weights."""
+    total, lr = 8, 0.05
+    options = Dino(
+        **SMALL,
+        momentum=0.7,
+        center_momentum=0.6,
+        koleo=0.3,
+        freeze_last_ratio=0.25,
+        head_warmup_ratio=0.375,
+        temperature_warmup_ratio=0.5,
+        teacher_temperature=0.05,
+        teacher_temperature_end=0.09,
+    )
+    torch.manual_seed(0)
+    backbone = Vectors()
+    objective: Any = options.build(
+        ObjectiveContext(backbone=backbone, feature_dim=16, image_size=(2, 2), total_steps=total)
+    )
+    student, head = copy.deepcopy(backbone), copy.deepcopy(objective.head)
+    teacher, teacher_head = copy.deepcopy(student), copy.deepcopy(head)
+    center = torch.zeros(12)
+    theirs = torch.optim.SGD([*backbone.parameters(), *objective.head.parameters()], lr=lr)
+    held = []
+
+    for step in range(5):
+        views = [torch.randn(6, 3, 2, 2, generator=torch.Generator().manual_seed(10 * step + v)) for v in range(2)]
+        theirs.zero_grad()
+        found = objective(views)[0]
+        found.backward()
+        theirs.step()
+        objective.after_step(step)
+
+        # The same, view by view. Steps 0 to 3 of 8 raise the temperature, 0 to 2 the gradient, 0 and 1 hold the last.
+        temperature = 0.05 + (0.09 - 0.05) * min(1.0, step / 4)
+        with torch.no_grad():
+            taught = [teacher_head(teacher(view)) for view in views]
+        targets = [torch.softmax((logits - center) / temperature, dim=1) for logits in taught]
+        features = [student(view) for view in views]
+        for each in features:
+            each.retain_grad()
+        guessed = [head(each) for each in features]
+        crossed = [-(targets[1 - v] * torch.log_softmax(guessed[v] / 0.1, dim=1)).sum(dim=1).mean() for v in range(2)]
+        spread = []
+        for each in features:
+            unit = each / each.norm(dim=1, keepdim=True)
+            distances = (unit[:, None] - unit[None]).norm(dim=2) + 10 * torch.eye(6)
+            spread.append(-distances.min(dim=1).values.log().mean())
+        loss = sum(crossed) / 2 + 0.3 * sum(spread) / 2
+        assert float(found.detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
+
+        share = min(1.0, (step + 1) / 4)
+        inner = torch.autograd.grad(loss, [*features, *head.parameters()])
+        pulled = [gradient * share for gradient in inner[:2]]
+        outer = torch.autograd.grad(features, list(student.parameters()), grad_outputs=pulled)
+        moves = [*zip(student.parameters(), outer, strict=True), *zip(head.parameters(), inner[2:], strict=True)]
+        with torch.no_grad():
+            for parameter, gradient in moves:
+                if parameter is not head.prototypes or step >= 2:
+                    parameter -= lr * gradient
+            center = 0.6 * center + 0.4 * torch.cat(taught).mean(dim=0)
+            momentum = 1 - (1 - 0.7) * (1 + math.cos(math.pi * step / total)) / 2
+            for slow, live in ((teacher, student), (teacher_head, head)):
+                for old, new in zip(slow.parameters(), live.parameters(), strict=True):
+                    old.mul_(momentum).add_((1 - momentum) * new)
+        torch.testing.assert_close(objective.center, center, rtol=1e-4, atol=1e-6)
+        for mine, other in ((student, backbone), (head, objective.head)):
+            for one, two in zip(mine.parameters(), other.parameters(), strict=True):
+                torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
+        averages = dict(objective.teacher.named_buffers())
+        for name, slow_weight in teacher.named_parameters():
+            torch.testing.assert_close(averages[name.replace(".", "/")], slow_weight, rtol=1e-4, atol=1e-5)
+        held.append(bool((head.prototypes.detach() == objective.head.prototypes.detach()).all()))
+    assert held[:2] == [True, True]
 
 
 def spread_after_training(component: Any, steps: int = 400) -> float:
