@@ -15,6 +15,7 @@ from roadwork_core.bundle.format import REQUIRED, SUFFIXES, Level
 from roadwork_core.cli import COMMANDS, main
 from roadwork_core.errors import ExitCode
 from roadwork_core.runs.fingerprint import WITHOUT_EFFECT
+from roadwork_core.spec import SPLITS
 from roadwork_core.stages import STAGES
 from tests.plugins.test_reference import generator
 
@@ -147,6 +148,14 @@ def test_an_error_in_json_is_as_described(capsys: pytest.CaptureFixture[str]) ->
     document = json.loads(capsys.readouterr().out)
     assert set(document) == {"errors", "exit_code"}
     assert '`{"errors": [{' + ", ".join(f'"{key}"' for key in document["errors"][0]) + "}" in page("cli.md")
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_who_sees_a_split_is_said_rightly(split: str) -> None:
+    table = rows("# Four splits\n" + (ROOT / "docs" / "explanation" / "splits.md").read_text(), "Four splits")
+    files = (f"prepare/samples/{split}.jsonl", f"score/{split}.csv")
+    seen = [stage.name for stage in STAGES if any(file in stage.reads for file in files)]
+    assert re.findall(r"`(\w+)`", table[split][-1]) == seen
 
 
 RULES = 'name = "x"\n[data]\nuse = "image_folder"\nroot = "pictures"\n[backbone]\nuse = "small_cnn"\n'
