@@ -294,7 +294,7 @@ def test_the_bootstrap_cut_is_the_median_of_the_best_cuts_of_resamples_of_whole_
     for _ in range(400):
         rows = np.concatenate([np.flatnonzero(groups == group) for group in rng.integers(0, 30, size=30)])
         cuts.append(sweep(margin(logits[rows]), labels[rows], n_thresholds=0).threshold)
-    assert ours == pytest.approx(np.median(cuts), abs=4 * 1.25 * np.std(cuts) / math.sqrt(400))
+    assert ours == pytest.approx(np.median(cuts), abs=float(4 * 1.25 * np.std(cuts) / math.sqrt(400)))
 
 
 def test_where_no_resample_has_both_classes_the_cut_is_the_empirical_one_and_says_so(

@@ -14,8 +14,9 @@ from roadwork_core.decisions import ABSTAIN, Decisions
 from roadwork_core.errors import DataError, InfeasibleError
 from roadwork_core.kinds import Calibrator, CalibratorContext, PolicyContext, PolicyRestoreContext
 from roadwork_core.metrics.inputs import Booleans, Floats, Integers, class_labels, group_codes
-from roadwork_core.metrics.intervals import clopper_pearson, clopper_pearson_upper
+from roadwork_core.metrics.intervals import clopper_pearson
 from roadwork_core.metrics.logits import as_logits, class_log_odds, sigmoid
+from roadwork_core.metrics.special import beta_cdf
 
 from .conformal import JITTER_RULE, Cut, ceil_count, jitter, top_cut
 from .digests import sample_digest
@@ -168,17 +169,17 @@ def largest(
 
 
 def passes(errors: int, answers: int, target: float, delta: float) -> bool:
-    """Whether P(Binomial(answers, target) <= errors) <= delta: that is, the exact bound is no larger."""
-    return errors < target * answers and clopper_pearson_upper(errors, answers, delta) <= target
+    """Whether P(Binomial(answers, target) <= errors) <= delta, that is, the exact upper bound is at most the target."""
+    return errors < target * answers and beta_cdf(1.0 - target, answers - errors, errors + 1) <= delta
 
 
 def answers_needed(rate: float, target: float, delta: float) -> int | None:
-    """The number of answers with which an error `rate` passes the test, to within 1 %; None from the target on."""
+    """Answers with which an error `rate` passes the test, within 5 % of the least; None from the target on."""
     if rate >= target:
         return None
     answers = max(math.ceil(math.log(delta) / math.log1p(-target)), 1)
     while not passes(math.floor(rate * answers), answers, target, delta):
-        answers += max(answers // 100, 1)
+        answers += max(answers // 200, 1)
     return answers
 
 
