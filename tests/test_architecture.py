@@ -20,7 +20,7 @@ HEIGHT = {
     "kinds": 0,
     "metrics": 1,
     "decisions": 0,
-    "console": 0,
+    "console": 1,
     "hookspecs": 1,
     "component": 1,
     "discovery": 2,

@@ -89,7 +89,8 @@ class _Progress:
 
     def record(self, level: Level, found: Iterable[Problem]) -> None:
         problems = list(found)
-        self.failures += problems
+        # A file that is missing is so at every level that reads it; it is told once.
+        self.failures += [problem for problem in problems if problem not in self.failures]
         self.levels[level] = "failed" if problems else "ok"
 
     def skip_rest(self) -> None:

@@ -19,7 +19,7 @@ from .assignment import group_names, refuse_near_duplicates
 from .clusters import Clusters, Pair, join_near_duplicates
 from .natural import natural_key
 from .problems import listed
-from .sample import Sample
+from .sample import Sample, not_unicode
 from .scan import Look, Unreadable, scan
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def look_at(samples: Sequence[Sample], data: Data, *, cache: Path, console: Cons
     ):
         if isinstance(result, Unreadable):
             bad.append(BadImage(sample, result.reason))
+        elif field := not_unicode(sample):
+            bad.append(BadImage(sample, f"its {field} is not valid Unicode"))
         else:
             good.append(sample)
             looks.append(result)

@@ -26,6 +26,23 @@ class Sample:
     gps: tuple[float, float] | None = None
 
 
+def not_unicode(sample: Sample) -> str | None:
+    """The field that holds lone surrogates (from a file name in other bytes, or a "\\ud800" of JSON), or None."""
+    texts: dict[str, str | None] = {
+        name: getattr(sample, name) for name in ("label", "group", "split", "source", "licence")
+    }
+    texts |= {f"tag {name!a}": f"{name}{value}" for name, value in sample.tags.items()}
+    return next((name for name, text in texts.items() if text and not _encodes(text)), None)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @frozen(kw_only=True)
 class Row:
     """One row of the prepared table: a sample that was decoded once, hashed, and given to a split.

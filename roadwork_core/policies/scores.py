@@ -99,7 +99,7 @@ def _floats(table: _Table, name: str) -> NDArray[np.float64]:
     bad = np.flatnonzero(~(np.abs(values) < LARGEST_SCORE))
     if bad.size:
         index = int(bad[0])
-        table.fail(index, name, f"{cells[index]!r} is not a finite number")
+        table.fail(index, name, f"{cells[index]!r} is not a finite number below {LARGEST_SCORE:g} in magnitude")
     return values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import re
 from pathlib import Path
@@ -11,18 +12,24 @@ from ..files import write_atomic
 from ..kinds import CONTRACTS, Kind
 
 TEMPLATES = Path(__file__).with_name("templates")
+LONGEST_NAME = 64
 _SNAKE = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def write_plugin(kind: str, name: str, folder: Path) -> list[Path]:
     """Writes `folder/<name>` (pyproject.toml, source, tests, README) and returns the files written.
 
-    Raises UsageError for an unknown kind, a name that is no snake_case, or a folder that is already there.
+    Raises UsageError for an unknown kind, a name that is no snake_case, too long or that of a module
+    that is installed, or a folder that is already there.
     """
     if kind not in list(CONTRACTS):
         raise UsageError(f"there is no kind {kind!r}", hint=f"kinds: {', '.join(CONTRACTS)}")
     if not _SNAKE.fullmatch(name) or keyword.iskeyword(name):
         raise UsageError(f"{name!r} cannot name a package", hint="write it in snake_case: my_loss")
+    if len(name) > LONGEST_NAME:
+        raise UsageError(f"a name of {len(name)} characters is too long", hint=f"at most {LONGEST_NAME}")
+    if _is_taken(name):
+        raise UsageError(f"{name!r} is the name of a module that is already installed", hint="choose another name")
     root = folder / name
     if root.exists():
         raise UsageError("is already there", path=root, hint="choose another name, or --dir")
@@ -30,6 +37,12 @@ def write_plugin(kind: str, name: str, folder: Path) -> list[Path]:
     for path, text in contents.items():
         write_atomic(root / path, text.encode())
     return [root / path for path in contents]
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a module of this name is there, which the new package would hide or be hidden by."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None
 
 
 def plugin_files(kind: Kind, name: str) -> dict[str, str]:

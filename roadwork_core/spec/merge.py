@@ -76,7 +76,7 @@ def _base(entry: Node, place: Path, chain: Sequence[Path], env: Mapping[str, str
     if written is None:
         return None
     path = Path(os.path.normpath(place / written))
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises where a name is too long
         found.add(
             f'the base "{entry.value}" does not exist', key="extends", origin=entry.origin, hint=f"looked for {path}"
         )

@@ -50,7 +50,8 @@ def read_text(text: str, source: str, folder: Path) -> Node:
         raise _failed("is nested too deeply", Origin(source)) from None
     except ValueError as error:
         # int() refuses thousands of digits with a plain ValueError.
-        raise _failed(f"is not TOML: {error}", Origin(source)) from None
+        reason = "an integer in it has thousands of digits" if "digits" in str(error) else str(error)
+        raise _failed(f"is not TOML: {reason}", Origin(source)) from None
 
 
 def _nodes(values: Any, path: KeyPath, lines: dict[KeyPath, int], source: str, folder: Path) -> Node:

@@ -92,8 +92,8 @@ def _identity(sample: Sample) -> list[Any]:
         state = [status.st_size, status.st_mtime_ns]
     except (OSError, ValueError):
         state = []
-    values = attrs.asdict(sample, recurse=False) | {"tags": dict(sample.tags), "path": ascii(str(sample.path))}
-    return [values, state]
+    values = attrs.asdict(sample, recurse=False) | {"tags": sorted(sample.tags.items()), "path": str(sample.path)}
+    return [ascii(sorted(values.items())), state]
 
 
 def _rows(
@@ -129,14 +129,19 @@ def _rows(
 def _write_bad(path: Path, bad: Sequence[BadImage]) -> None:
     lines = [
         {
-            "path": str(entry.sample.path).encode(errors="backslashreplace").decode(),
-            "label": entry.sample.label,
-            "split": entry.sample.split,
+            "path": _escaped(str(entry.sample.path)),
+            "label": _escaped(entry.sample.label),
+            "split": None if entry.sample.split is None else _escaped(entry.sample.split),
             "reason": entry.reason,
         }
         for entry in bad
     ]
     write_atomic(path, b"".join(canonical_json(line) + b"\n" for line in lines))
+
+
+def _escaped(text: str) -> str:
+    """Text that UTF-8 can hold: a file's name may be any bytes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _report(

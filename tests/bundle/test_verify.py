@@ -95,6 +95,7 @@ def test_every_byte_of_the_manifest_counts(bundle: Path) -> None:
 def test_every_missing_file_is_found(bundle: Path, path: str) -> None:
     (bundle / path).unlink()
     assert_fails(check(bundle), "files", rf"{path}: is missing")
+    assert messages(verify(bundle, "schema", toy.plugins())).count(f"{path}: is missing") == 1
 
 
 @pytest.mark.parametrize("path", FILES)

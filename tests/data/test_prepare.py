@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -268,6 +269,44 @@ def test_bad_images_can_be_skipped_and_are_counted(tmp_path: Path, bad: str) -> 
     ]
     assert prepared.report["bad_images"]["count"] == prepared.metrics["bad_images"] == 4
     assert "4 images cannot be used, skipped" in prepared.messages
+
+
+ODD = os.fsdecode(b"\xff")
+
+
+def test_a_name_that_is_no_utf8_is_skipped_with_its_group(tmp_path: Path) -> None:
+    table = folder_of(tmp_path / "data", {"a": 40, "b": 40}).replace("^(s", "^([^_]+").replace("\\d+)_", ")_")
+    picture(1).save(tmp_path / f"data/a/{ODD}_f0.png")
+    prepare.fingerprint_inputs(context(tmp_path, table))
+    assert refused(tmp_path, table).endswith("its name is not valid UTF-8")
+    prepared = Prepared(context(tmp_path, f'{table}on_bad_image = "skip"'))
+    assert [(Path(entry["path"]).name, entry["label"]) for entry in prepared.bad] == [("\\udcff_f0.png", "a")]
+
+
+def test_a_class_whose_name_is_no_utf8_is_named(tmp_path: Path) -> None:
+    table = folder_of(tmp_path / "data", {"a": 40, "b": 40, ODD: 2})
+    prepare.fingerprint_inputs(context(tmp_path, table))
+    assert refused(tmp_path, table).startswith("2 of 82 images cannot be used")
+    prepared = Prepared(context(tmp_path, f'{table}on_bad_image = "skip"'))
+    assert prepared.classes["classes"] == ["a", "b"]
+    assert {entry["label"] for entry in prepared.bad} == {"\\udcff"}
+
+
+@pytest.mark.parametrize("field", ["label", "group", "tags"])
+def test_a_manifest_with_lone_surrogates_names_its_samples(tmp_path: Path, field: str) -> None:
+    folder_of(tmp_path / "data", {"a": 40, "b": 40})
+    files = sorted((tmp_path / "data").rglob("*.png"))
+    rows = [
+        {"path": str(path), "label": path.parent.name, "group": f"{path.parent.name}{path.name[:3]}"} for path in files
+    ]
+    rows[0][field if field != "tags" else "weather"] = "\ud800"
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = f'use = "manifest"\npath = "{tmp_path / "m.jsonl"}"\n'
+    prepare.fingerprint_inputs(context(tmp_path, table))
+    text = refused(tmp_path, table)
+    assert str(files[0]) in text
+    assert "is not valid Unicode" in text
+    assert len(Prepared(context(tmp_path, f'{table}on_bad_image = "skip"')).all_rows) == 79
 
 
 def test_a_remembered_look_does_not_lift_the_limit_on_pixels(tmp_path: Path, data: str) -> None:

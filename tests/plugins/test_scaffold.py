@@ -104,6 +104,11 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
         ("loss", "class", "cannot name a package"),
         ("loss", "../out", "cannot name a package"),
         ("exporter", "mine", "no kind 'exporter'"),
+        ("loss", "torch", "'torch' is the name of a module that is already installed"),
+        ("loss", "json", "'json' is the name of a module that is already installed"),
+        ("loss", "sys", "'sys' is the name of a module that is already installed"),
+        ("loss", "roadwork_core", "'roadwork_core' is the name of a module"),
+        ("loss", "a" * 300, "a name of 300 characters is too long"),
     ],
 )
 def test_a_wrong_kind_or_name_is_refused(kind: str, name: str, said: str, tmp_path: Path) -> None:

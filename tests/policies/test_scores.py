@@ -81,6 +81,7 @@ def test_logits_beyond_the_tenth_are_in_the_order_of_their_number(tmp_path: Path
         (GOOD.replace("-1.0", ""), r"scores.csv:3: column logit_1: is empty"),
         (GOOD.replace("-1.0", "nan"), r"scores.csv:3: column logit_1: 'nan' is not a finite number"),
         (GOOD.replace("0.25", "1e999"), r"scores.csv:4: column logit_0: '1e999' is not a finite number"),
+        (GOOD.replace("0.25", "1e308"), r"'1e308' is not a finite number below 1e\+\d+ in magnitude"),
         (GOOD.replace("-1.0,0", "-1.0,2"), r"scores.csv:3: column label: '2' is not a class index from 0 to 1"),
         (GOOD.replace("-1.0,0", "-1.0,roadwork"), r"scores.csv:3: column label: 'roadwork' is not a class index"),
         (GOOD.replace("-1.0,0", "-1.0,-1"), r"scores.csv:3: column label: '-1' is not a class index"),

@@ -88,6 +88,15 @@ def test_missing_bases_are_all_reported_with_the_rest_and_absent_keys_are_not(wr
     ]
 
 
+def test_a_base_of_an_impossible_name_does_not_exist(write: Write) -> None:
+    write("loop.toml", "").unlink()
+    Path("loop.toml").symlink_to("loop.toml")
+    for name in ("a" * 5000, "loop.toml", "a\\u0000b"):
+        (line,) = lines(write("spec.toml", f'extends = ["{name}"]\n' + MINIMAL))
+        assert line.startswith("spec.toml:1 extends: the base ")
+        assert "does not exist" in line
+
+
 def test_a_problem_in_a_base_says_so(write: Write) -> None:
     write("base.toml", MINIMAL + "width = 0\n")
     assert lines(write("spec.toml", 'extends = ["base.toml"]')) == [

@@ -35,8 +35,7 @@ def test_depth_that_toml_takes_and_python_does_not_is_refused() -> None:
 
 def test_an_integer_of_thousands_of_digits_is_refused() -> None:
     (line,) = lines("seed = " + "9" * 5000)
-    assert line.startswith("<text>: is not TOML: ")
-    assert len(line) < 300
+    assert line == "<text>: is not TOML: an integer in it has thousands of digits"
 
 
 def test_files_that_cannot_be_read(write: Callable[[str, str], Path], tmp_path: Path) -> None:

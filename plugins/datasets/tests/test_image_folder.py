@@ -9,6 +9,8 @@ from roadwork_datasets import ImageFolder
 
 from roadwork_core.errors import DataError, RoadworkError, SpecError
 from roadwork_core.kinds import DatasetContext
+from roadwork_core.plugins import Plugins
+from roadwork_core.spec import load_spec
 
 
 def touch(root: Path, *names: str) -> None:
@@ -79,16 +81,23 @@ def test_groups_come_from_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("line", "message"),
     [
-        ({"group_pattern": "(seq"}, "data.group_pattern: is not a regular expression"),
-        ({"group_pattern": "seq"}, "data.group_pattern: must have one capture, has 0"),
-        ({"group_pattern": "(seq)", "group_folders": True}, "data.group_folders: cannot be combined"),
+        ('group_pattern = "(seq"', "group_pattern is not a regular expression"),
+        ('group_pattern = "seq"', "group_pattern must have one capture, has 0"),
+        ('group_pattern = "(s)"\ngroup_folders = true', "group_folders cannot be combined"),
     ],
 )
-def test_options_that_cannot_be(tmp_path: Path, options: dict[str, object], message: str) -> None:
-    touch(tmp_path, "a/seq.jpg", "b/seq.jpg")
-    assert message in refused(tmp_path, SpecError, **options)
+def test_options_that_cannot_be_are_told_by_the_checker_with_their_line(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    spec = tmp_path / "spec.toml"
+    spec.write_text(f'name = "x"\n[data]\nuse = "image_folder"\nroot = "."\n{line}\n[backbone]\nuse = "small_cnn"\n')
+    with pytest.raises(SpecError) as error:
+        load_spec(spec, Plugins.load())
+    assert f"{message}" in str(error.value)
+    assert f"{spec}:{4 + len(line.splitlines())} data.group_" in str(error.value)
+    assert len(error.value.found) == 1
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

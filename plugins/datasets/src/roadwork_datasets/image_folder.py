@@ -10,7 +10,7 @@ from pathlib import Path
 from roadwork_core import component, option
 from roadwork_core.data.natural import natural_key
 from roadwork_core.data.sample import Sample
-from roadwork_core.errors import DataError, Problem, SpecError
+from roadwork_core.errors import DataError
 from roadwork_core.kinds import DatasetContext
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif")
@@ -34,6 +34,18 @@ class ImageFolder:
     group_folders: bool = option(default=False, help="pictures of one folder below the class folder never cross splits")
     source: str = option(default="", help="where the pictures are from, noted with each sample")
 
+    def __attrs_post_init__(self) -> None:
+        if self.group_pattern is None:
+            return
+        if self.group_folders:
+            raise ValueError("group_folders cannot be combined with group_pattern: take out one of them")
+        try:
+            captures = re.compile(self.group_pattern).groups
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"group_pattern is not a regular expression: {error}") from None
+        if captures != 1:
+            raise ValueError(rf'group_pattern must have one capture, has {captures} (for example "^(seq\d+)_")')
+
     def build(self, ctx: DatasetContext) -> Sequence[Sample]:
         """The pictures in natural order of their paths (frame2 before frame10).
 
@@ -45,7 +57,7 @@ class ImageFolder:
             raise DataError(
                 "no such folder" if not root.exists() else "not a folder", path=root, hint="mend data.root of the spec"
             )
-        pattern = self._pattern()
+        pattern = None if self.group_pattern is None else re.compile(self.group_pattern)
         endings = tuple(ending.lower() for ending in self.extensions)
         samples: list[Sample] = []
         passed: list[Path] = []
@@ -94,21 +106,6 @@ class ImageFolder:
                 raise DataError("this split holds no class folders", path=split, hint="expected root/<split>/<class>")
             yield from ((split.name, folder) for folder in classes)
 
-    def _pattern(self) -> re.Pattern[str] | None:
-        if self.group_pattern is None:
-            return None
-        if self.group_folders:
-            raise _wrong_option("group_folders", "cannot be combined with group_pattern", "take out one of them")
-        try:
-            pattern = re.compile(self.group_pattern)
-        except re.error as error:
-            raise _wrong_option("group_pattern", f"is not a regular expression: {error}", "mend it") from None
-        if pattern.groups != 1:
-            raise _wrong_option(
-                "group_pattern", f"must have one capture, has {pattern.groups}", r'for example "^(seq\d+)_"'
-            )
-        return pattern
-
     def _group(self, root: Path, class_folder: Path, path: Path, pattern: re.Pattern[str] | None) -> str | None:
         below = path.relative_to(class_folder)
         if self.group_folders:
@@ -123,10 +120,6 @@ class ImageFolder:
                 hint=f"the pattern is {self.group_pattern}",
             )
         return match[1]
-
-
-def _wrong_option(name: str, message: str, hint: str) -> SpecError:
-    return SpecError([Problem(message, key=f"data.{name}", hint=hint)])
 
 
 def _folders(folder: Path) -> list[Path]:
