@@ -52,7 +52,8 @@ def of_transformers(name: str, **options: Any) -> Pooled:
     config = getattr(transformers, f"{name}Config")(**{**VIT, "image_size": 32, "patch_size": 8, **options})
     model = transformers.AutoModel.from_config(config).eval()
     lists = [m for m in model.modules() if isinstance(m, nn.ModuleList)]
-    return Pooled(model, list(max(lists, key=lambda found: len(list(found.parameters())))))
+    longest: nn.ModuleList = max(lists, key=lambda found: len(list(found.parameters())))
+    return Pooled(model, list(longest))
 
 
 @pytest.mark.parametrize("normalise", [True, False])

@@ -50,7 +50,8 @@ def rendered(values: dict[str, Floats], x: Floats, scale: float) -> Floats:
     w = values["base_layer.weight"] + scale * b @ a
     norms = np.sqrt((w**2).sum(axis=1))
     weight = values["magnitude"][:, None] * w / (norms + np.exp(values["log_tau"]))[:, None]
-    return x @ weight.T + values["base_layer.bias"]
+    answer: Floats = x @ weight.T + values["base_layer.bias"]
+    return answer
 
 
 COMPONENTS: list[Any] = [DoraTau(rank=4, alpha=6.0, tau=0.3), Doran(rank=4, alpha=6.0, tau=0.3, hidden=5)]

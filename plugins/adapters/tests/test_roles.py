@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -154,7 +155,7 @@ def small_swin() -> OfTorchvision:
 
 
 SMALL: Mapping[str, Callable[[], Any]] = {
-    **{family: lambda family=family: of_transformers(family) for family in CONFIGS},
+    **{family: functools.partial(of_transformers, family) for family in CONFIGS},
     "torchvision_resnet": small_resnet,
     "torchvision_vit": small_vit,
     "torchvision_swin": small_swin,
