@@ -119,6 +119,11 @@ class Predictor:
     def bundle(self) -> Bundle:
         return self._runtime.bundle
 
+    @property
+    def runtime(self) -> Runtime:
+        """The scorer and the decider, for those who need logits or several policies at once."""
+        return self._runtime
+
     def predict(
         self,
         images: Sequence[Picture],

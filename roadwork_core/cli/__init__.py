@@ -19,6 +19,7 @@ COMMANDS = {
     "run": ("run", "turn a spec into a trained, evaluated and verified bundle"),
     "spec": ("spec", "check, show, compare and begin specs"),
     "plugins": ("plugins", "list, document, check and begin plugins"),
+    "data": ("data", "look at what training would see"),
     "runs": ("runs", "list and show past runs"),
     "bundle": ("bundle", "verify, show and compare bundles"),
     "predict": ("predict", "decide on images or folders with a bundle"),

@@ -60,11 +60,11 @@ def _fit(options: argparse.Namespace, console: Console, plugins: Plugins) -> int
     from roadwork_core.files import pretty_json, write_atomic
     from roadwork_core.kinds import Kind
     from roadwork_core.policies import fit_policies, load_policies, read_scores
-    from roadwork_core.spec import resolve_component
+    from roadwork_core.spec import component_from_settings, resolve_component
 
     if options.seed < 0:
         raise UsageError("--seed must not be negative")
-    component = resolve_component(Kind.POLICY, _table(options.name, options.settings), plugins, source="command line")
+    component = component_from_settings(Kind.POLICY, {"use": options.name}, options.settings, plugins)
     members = {}
     for path in options.member:
         document = _read_document(path)
@@ -104,21 +104,6 @@ def _fit(options: argparse.Namespace, console: Console, plugins: Plugins) -> int
         console.out(line)
     console.info(f"wrote {options.out}")
     return 0
-
-
-def _table(name: str, settings: list[str]) -> dict[str, Any]:
-    """The policy's table from `--set K=V` options."""
-    from roadwork_core.errors import Origin
-    from roadwork_core.spec.findings import Findings
-    from roadwork_core.spec.overrides import apply_overrides
-    from roadwork_core.spec.tree import node_of
-
-    found = Findings()
-    document = node_of({"use": name}, Origin("command line"), Path.cwd())
-    document = apply_overrides(document, settings, (), Path.cwd(), found)
-    found.raise_if_any()
-    table: dict[str, Any] = document.plain()
-    return table
 
 
 def _classes(names: str | None, count: int) -> list[str]:

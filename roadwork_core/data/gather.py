@@ -19,7 +19,7 @@ from .assignment import group_names, refuse_near_duplicates
 from .clusters import Clusters, Pair, join_near_duplicates
 from .natural import natural_key
 from .problems import listed
-from .sample import Sample, not_unicode
+from .sample import Row, Sample, not_unicode
 from .scan import Look, Unreadable, scan
 
 if TYPE_CHECKING:
@@ -127,6 +127,31 @@ def group(looked: Looked, data: Data) -> Grouped:
     final = {label: min(names, key=natural_key) for label, names in held.items()}
     names = [final[label] for label in clusters.labels.tolist()]
     return Grouped(labels=clusters.labels, names=names, before=before, pairs=pairs)
+
+
+def rows_of(looked: Looked, targets: NDArray[np.int64], groups: Sequence[str], splits: Sequence[str]) -> list[Row]:
+    """The rows of the sample table: class indices `targets` int64 (n,), final `groups` and `splits`, one each."""
+    return [
+        Row(
+            index=index,
+            path=str(sample.path.absolute()),
+            label=sample.label,
+            target=int(target),
+            split=split,
+            group=name,
+            sha256=look.sha256,
+            phash=f"{look.phash:016x}",
+            width=look.width,
+            height=look.height,
+            source=sample.source,
+            licence=sample.licence,
+            tags=dict(sample.tags),
+            gps=sample.gps,
+        )
+        for index, (sample, look, target, name, split) in enumerate(
+            zip(looked.samples, looked.looks, targets, groups, splits, strict=True)
+        )
+    ]
 
 
 def _threads() -> int:

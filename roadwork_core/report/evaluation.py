@@ -118,9 +118,9 @@ class Judge:
             "abstains": bool(not answered.all()),
             "n": self.n,
             "answered": int(answered.sum()),
-            "coverage": self._share(answered, np.ones(self.n, dtype=np.bool_)),
-            "abstention": self._share(~answered, np.ones(self.n, dtype=np.bool_)),
-            "selective_risk": self._share(decisions.labels != self.labels, answered),
+            "coverage": self.share(answered, np.ones(self.n, dtype=np.bool_)),
+            "abstention": self.share(~answered, np.ones(self.n, dtype=np.bool_)),
+            "selective_risk": self.share(decisions.labels != self.labels, answered),
             "scores": dict(self.score_metrics(decisions.scores) if scores is None else scores),
             "confusion": self.confusion(decisions.labels),
             "per_class": self._per_class(decisions),
@@ -142,7 +142,7 @@ class Judge:
         table = group_counts(self.labels[mask] == self.positive, decided[mask] == self.positive, groups)
         found = {name: self._of_counts(table, COUNT_METRICS[name]) for name in DECISION_METRICS}
         if len(self.classes) > 2:
-            found["accuracy"] = self._share(decided == self.labels, mask)
+            found["accuracy"] = self.share(decided == self.labels, mask)
         return found
 
     def confusion(self, decided: NDArray[np.int64]) -> dict[str, Any]:
@@ -167,8 +167,8 @@ class Judge:
                 "n": int(mine.sum()),
                 "answered": int(answered.sum()),
                 "wrong": int((answered & (decisions.labels != index)).sum()),
-                "recall_of_answered": self._share(decisions.labels == index, answered),
-                "coverage": self._share(~decisions.abstain, mine),
+                "recall_of_answered": self.share(decisions.labels == index, answered),
+                "coverage": self.share(~decisions.abstain, mine),
                 "set_coverage": float(covered[index]) if math.isfinite(covered[index]) else None,
             }
         return found
@@ -204,7 +204,7 @@ class Judge:
     def _exact(self, successes: int, n: int) -> dict[str, Any]:
         return {**_plain(clopper_pearson(successes, n, self.level)), "successes": successes}
 
-    def _share(self, hit: NDArray[np.bool_], among: NDArray[np.bool_]) -> dict[str, Any]:
+    def share(self, hit: NDArray[np.bool_], among: NDArray[np.bool_]) -> dict[str, Any]:
         """The share of `hit` (n,) among `among` (n,), by group bootstrap."""
         if not among.any():
             return dict(NOTHING)

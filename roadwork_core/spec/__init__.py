@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .dump import dump_toml
     from .model import SPEC_VERSION, SPLITS, Spec
-    from .resolved import ResolvedSpec, load_spec, resolve_component
+    from .resolved import ResolvedSpec, component_from_settings, load_spec, resolve_component
     from .schema import spec_schema
     from .tree import format_key, walk
     from .values import component_options, table_of
@@ -15,6 +15,7 @@ __all__ = [
     "SPLITS",
     "ResolvedSpec",
     "Spec",
+    "component_from_settings",
     "component_options",
     "dump_toml",
     "format_key",
@@ -30,6 +31,7 @@ _HOME = {
     "SPLITS": "model",
     "ResolvedSpec": "resolved",
     "Spec": "model",
+    "component_from_settings": "resolved",
     "component_options": "values",
     "dump_toml": "dump",
     "format_key": "tree",

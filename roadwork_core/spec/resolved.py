@@ -121,6 +121,19 @@ def resolve_component(
     return instance
 
 
+def component_from_settings(
+    kind: Kind | str, values: Mapping[str, Any], settings: Sequence[str], plugins: Plugins
+) -> Any:
+    """A component instance from the table `values` with `settings` over it, each KEY=VALUE with a TOML value.
+
+    For commands that take a component without a spec. Raises SpecError with every problem.
+    """
+    found = Findings()
+    document = apply_overrides(node_of(values, Origin("command line"), Path.cwd()), settings, (), Path.cwd(), found)
+    found.raise_if_any()
+    return resolve_component(kind, document.plain(), plugins, source="command line")
+
+
 def _document(source: Path | str, env: Mapping[str, str], found: Findings) -> tuple[Node | None, Path, str]:
     if isinstance(source, str) and ("\n" in source or "=" in source):
         folder = Path.cwd()

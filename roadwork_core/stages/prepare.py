@@ -13,18 +13,15 @@ import numpy as np
 from ..data.assignment import Assignment, assign_splits, check_coverage
 from ..data.classes import Classes, find_classes
 from ..data.clusters import Pair
-from ..data.gather import BadImage, Grouped, group, list_samples, look_at
+from ..data.gather import BadImage, Grouped, group, list_samples, look_at, rows_of
 from ..data.natural import natural_key
 from ..data.perceptual import CORRELATION
 from ..data.sample import Row, Sample
-from ..data.scan import Look
 from ..data.table import write_rows
 from ..files import canonical_json, digest_json, pretty_json, write_atomic
 from ..spec import SPLITS
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ..runs import StageContext
     from ..spec.model import Data
 
@@ -43,7 +40,7 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     listed_samples = _list_samples(ctx)
     find_classes(listed_samples, data)
     looked = look_at(listed_samples, data, cache=ctx.cache_dir / "looks.sqlite", console=ctx.console)
-    samples, looks, bad = looked.samples, looked.looks, looked.bad
+    samples, bad = looked.samples, looked.bad
     classes = find_classes(samples, data)
     targets = classes.targets(samples)
     grouped = group(looked, data)
@@ -52,7 +49,7 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     )
     check_coverage(assignment.splits, targets, grouped.names, classes.labels, assignment.own)
 
-    rows = _rows(samples, looks, targets, grouped.names, assignment)
+    rows = rows_of(looked, targets, grouped.names, assignment.splits)
     for split in SPLITS:
         write_rows(ctx.folder / "samples" / f"{split}.jsonl", [row for row in rows if row.split == split])
     write_atomic(
@@ -94,36 +91,6 @@ def _identity(sample: Sample) -> list[Any]:
         state = []
     values = attrs.asdict(sample, recurse=False) | {"tags": sorted(sample.tags.items()), "path": str(sample.path)}
     return [ascii(sorted(values.items())), state]
-
-
-def _rows(
-    samples: Sequence[Sample],
-    looks: Sequence[Look],
-    targets: NDArray[np.int64],
-    names: Sequence[str],
-    assignment: Assignment,
-) -> list[Row]:
-    return [
-        Row(
-            index=index,
-            path=str(sample.path.absolute()),
-            label=sample.label,
-            target=int(target),
-            split=split,
-            group=name,
-            sha256=look.sha256,
-            phash=f"{look.phash:016x}",
-            width=look.width,
-            height=look.height,
-            source=sample.source,
-            licence=sample.licence,
-            tags=dict(sample.tags),
-            gps=sample.gps,
-        )
-        for index, (sample, look, target, name, split) in enumerate(
-            zip(samples, looks, targets, names, assignment.splits, strict=True)
-        )
-    ]
 
 
 def _write_bad(path: Path, bad: Sequence[BadImage]) -> None:

@@ -5,30 +5,28 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
-from roadwork_core.data.loading import RawImages, make_loader, read_rows, worker_count
+from roadwork_core.data.loading import read_rows
 from roadwork_core.data.preprocessing import Preprocessing
-from roadwork_core.errors import NumericalError
+from roadwork_core.evaluation.scoring import score_rows
 from roadwork_core.files import digest_json, pretty_json, write_atomic
 from roadwork_core.inference import Scorer, build_tta
 from roadwork_core.model import load_weights, rebuild
 from roadwork_core.spec import component_options
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from roadwork_core.data.sample import Row
     from roadwork_core.runs import StageContext
 
 SPLITS = ("val_select", "val_calib", "test")
-#: Pictures that are decoded together; the scorer itself bounds what goes through the model at once.
-CHUNK = 16
 
 
 def run(ctx: StageContext) -> Mapping[str, Any]:
@@ -44,7 +42,15 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     samples = {}
     for split in SPLITS:
         rows = read_rows(ctx.input("prepare", f"samples/{split}.jsonl"))
-        logits = _score(ctx, scorer, rows, split, len(document["classes"]))
+        logits = score_rows(
+            scorer,
+            rows,
+            classes=len(document["classes"]),
+            name=split,
+            console=ctx.console,
+            max_pixels=ctx.spec.data.max_pixels,
+            workers=ctx.spec.data.workers,
+        )
         write_atomic(ctx.folder / f"{split}.csv", scores_csv(rows, logits))
         samples[split] = len(rows)
     return {"samples": samples, "views": len(scorer.tta.view_ids), "tta": tta["digest"], "device": str(scorer.device)}
@@ -75,20 +81,3 @@ def _scorer(ctx: StageContext, document: Mapping[str, Any]) -> Scorer:
 def _tta_document(ctx: StageContext) -> dict[str, Any]:
     part = {"use": ctx.plugins.use_name(ctx.spec.tta), "options": component_options(ctx.spec.tta)}
     return {**part, "digest": digest_json(part)}
-
-
-def _score(ctx: StageContext, scorer: Scorer, rows: Sequence[Row], split: str, classes: int) -> NDArray[np.float64]:
-    chunks = ctx.console.progress(_pictures(ctx, scorer, rows), total=-(-len(rows) // CHUNK), label=f"score {split}")
-    logits = np.concatenate([np.empty((0, classes)), *(scorer.logits(images) for images in chunks)])
-    if len(bad := np.flatnonzero(~np.isfinite(logits).all(axis=1))):
-        raise NumericalError(
-            f"the logits of {len(bad)} of {len(rows)} samples of {split} are not finite", path=rows[bad[0]].path
-        )
-    return logits
-
-
-def _pictures(ctx: StageContext, scorer: Scorer, rows: Sequence[Row]) -> Iterator[list[Any]]:
-    data = RawImages(rows, min_side=scorer.min_side, max_pixels=ctx.spec.data.max_pixels)
-    chunks = [range(start, min(start + CHUNK, len(rows))) for start in range(0, len(rows), CHUNK)]
-    for images, _ in make_loader(data, chunks, workers=worker_count(ctx.spec.data.workers)):
-        yield images
