@@ -210,6 +210,44 @@ def test_a_collapse_stops_the_stage_and_says_so(
     assert not (tmp_path / "adapt" / "weights.safetensors").exists()
 
 
+def test_generated_factors_and_masked_patches_go_on_from_a_checkpoint(
+    prepared: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A weight that two layers share is one weight in the checkpoint, in the optimizer and when merged."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=16,
+        patch_size=4,
+    )
+    torch.manual_seed(0)
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path / "vit")
+    lines = SPEC.replace('{ use = "vicreg", width = 64, layers = 2 }', '{ use = "mae", width = 16, head_width = 8 }')
+    lines = lines.replace('use = "small_cnn"\nwidth = 8\nstages = 2', f'use = "transformers"\nmodel = "{tmp_path}/vit"')
+    spec = lines.replace('{ use = "full" }', '{ use = "doran", rank = 2, unfreeze_blocks = 1 }')
+    spec += "[optimizer.lr_scale]\nlayer_decay = 0.7\n"
+    metrics = adapt.run(context(prepared, plugins, tmp_path / "whole", spec))
+    assert [name.rpartition(".")[2] for name in metrics["adapted"]] == ["q_proj", "k_proj", "v_proj", "o_proj", "1"]
+    assert math.isfinite(metrics["loss"])
+
+    step = adapt._Adaptation._step
+
+    def stopping(self: Any, views: Tensor) -> None:
+        step(self, views)
+        if self.position.step == 3:
+            self._stop.received = 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adapt._Adaptation, "_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            adapt.run(context(prepared, plugins, tmp_path / "stopped", spec))
+    adapt.run(context(prepared, plugins, tmp_path / "stopped", spec))
+    assert digest(tmp_path / "stopped") == digest(tmp_path / "whole")
+
+
 @component("objective", "draws_together")
 class DrawsTogether:
     """Draws every feature of every picture to one number."""

@@ -33,7 +33,8 @@ def tensors(*arrays: Floats) -> tuple[Tensor, ...]:
 
 def softmax(values: Floats) -> Floats:
     powers: Floats = np.exp(values - values.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    shares: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 def test_vicreg_is_algorithm_one() -> None:
