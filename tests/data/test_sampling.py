@@ -9,22 +9,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roadwork_core.data.order import epoch_order, sample_seed
-from roadwork_core.data.sampling import balanced_draws, drawn
 from roadwork_core.data.sample import Row
+from roadwork_core.data.sampling import balanced_draws, drawn
 
 
 def rows(targets: list[int], groups: list[str] | None = None) -> list[Row]:
     return [
         Row(
-            **{"index": 100 + number, "path": "", "label": str(target), "target": target, "split": "train"},
+            index=100 + number,
+            path="",
+            label=str(target),
+            target=target,
+            split="train",
             group=groups[number] if groups else str(number),
-            **{"sha256": "", "phash": "", "width": 1, "height": 1},
+            sha256="",
+            phash="",
+            width=1,
+            height=1,
         )
         for number, target in enumerate(targets)
     ]
 
 
-STRATA = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(lambda found: np.unique(found, return_inverse=True)[1])
+STRATA = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(
+    lambda found: np.unique(found, return_inverse=True)[1]
+)
 
 
 @given(STRATA, st.integers(0, 2**32 - 1), st.integers(0, 7))

@@ -88,9 +88,16 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Image.fromarray(pixels).save(path)
             rows.append(
                 Row(
-                    **{"index": index, "path": str(path), "label": ("clear", "roadwork")[target], "target": target},
-                    **{"split": split, "group": f"{number // 8}", "sha256": sha256_file(path), "phash": ""},
-                    **{"width": 20, "height": 24},
+                    index=index,
+                    path=str(path),
+                    label=("clear", "roadwork")[target],
+                    target=target,
+                    split=split,
+                    group=f"{number // 8}",
+                    sha256=sha256_file(path),
+                    phash="",
+                    width=20,
+                    height=24,
                 )
             )
             index += 1
@@ -338,9 +345,10 @@ def test_the_digest_of_weights_sees_each_bit_name_type_and_shape() -> None:
     module = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     seen = {weights_digest(module)}
     with torch.no_grad():
-        module[0].weight[1, 2] = torch.nextafter(module[0].weight[1, 2], torch.tensor(9.0))
+        weight = module.get_parameter("0.weight")
+        weight[1, 2] = torch.nextafter(weight[1, 2], torch.tensor(9.0))
     seen.add(weights_digest(module))
-    module[1].running_mean[0] += 1
+    module.get_buffer("1.running_mean")[0] += 1
     seen.add(weights_digest(module))
     seen.add(weights_digest(module.double()))
     seen.add(weights_digest(nn.Sequential(module)))
