@@ -97,7 +97,8 @@ def test_options_that_cannot_be_are_told_by_the_checker_with_their_line(
         load_spec(spec, Plugins.load())
     assert f"{message}" in str(error.value)
     assert f"{spec}:{4 + len(line.splitlines())} data.group_" in str(error.value)
-    assert len(error.value.found) == 1
+    # With this plugin alone installed, what other tables name by default is unknown too.
+    assert len([problem for problem in error.value.found if (problem.key or "").startswith("data")]) == 1
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
