@@ -72,8 +72,9 @@ def _result(folder: Path) -> dict[str, Any]:
 
     try:
         result = json.loads((folder / "run.json").read_bytes()).get("result")
-    except (OSError, ValueError, AttributeError) as error:
-        raise RoadworkError(f"cannot read this run: {error}", path=folder / "run.json") from None
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise RoadworkError(f"cannot read this run: {reason}", path=folder / "run.json") from None
     return result if isinstance(result, dict) else {}
 
 

@@ -44,9 +44,20 @@ class StageManifest:
         try:
             document = json.loads((folder / FILE).read_bytes())
             manifest = cls(**document)
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
-        return manifest if manifest.schema == SCHEMA else None
+        return manifest if manifest.schema == SCHEMA and manifest._is_whole() else None
+
+    def _is_whole(self) -> bool:
+        """Whether every value is of its type: a file that somebody changed is no manifest."""
+        return (
+            all(isinstance(text, str) for text in (self.stage, self.fingerprint, self.started))
+            and isinstance(self.seconds, int | float)
+            and all(isinstance(table, dict) for table in (self.inputs, self.outputs, self.metrics, self.versions))
+            and all(
+                isinstance(output, dict) and {"sha256", "size"} <= output.keys() for output in self.outputs.values()
+            )
+        )
 
     def intact(self, folder: Path) -> bool:
         """Whether every output is there with its bytes unchanged."""
