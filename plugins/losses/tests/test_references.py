@@ -170,7 +170,7 @@ def test_soft_mcc_of_a_batch_of_one_class_pulls_nowhere_and_the_cross_entropy_do
         loss = build(component, (1, 1))(logits, torch.tensor([1, 1]))
         (slope,) = torch.autograd.grad(loss, logits)
         assert bool(slope.abs().max() > 1e-3) is pulls
-    assert float(build(SoftMcc(), (1, 1))(logits, torch.tensor([1, 1]))) == pytest.approx(1.0, abs=1e-3)
+    assert build(SoftMcc(), (1, 1))(logits, torch.tensor([1, 1])).item() == pytest.approx(1.0, abs=1e-3)
 
 
 @pytest.mark.parametrize(
