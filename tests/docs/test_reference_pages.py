@@ -14,12 +14,13 @@ import pytest
 from roadwork_core.bundle.format import REQUIRED, SUFFIXES, Level
 from roadwork_core.cli import COMMANDS, main
 from roadwork_core.errors import ExitCode
+from roadwork_core.policies import read_scores
 from roadwork_core.runs.fingerprint import WITHOUT_EFFECT
 from roadwork_core.spec import SPLITS
 from roadwork_core.stages import STAGES
 from tests.plugins.test_reference import generator
 
-from .pages import ROOT
+from .pages import ROOT, blocks
 from .shell import Line, Shell
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -53,7 +54,9 @@ def test_every_command_has_its_section_and_every_json_its_row() -> None:
     described = rows(text, "JSON documents")
     for heading in headings:
         section = re.split(r"^#{2,3} ", text.partition(f" roadwork {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
-        assert ("--json" in section) == (heading in described), f"{heading}: its JSON is not described, or has gone"
+        assert ("--json" in section) == (heading in described), (
+            f"{heading}: its JSON needs a row under JSON documents in docs/reference/cli.md, or has one and prints none"
+        )
 
 
 def test_the_exit_codes_are_those_of_the_program() -> None:
@@ -126,6 +129,10 @@ def test_the_keys_of_a_policy_and_of_a_decision_are_listed(shell: Shell) -> None
         ("runs list --json", ("schema", "runs")),
         ("runs show quickstart --json", ("name", "run_dir", "status", "finished", "bundle_dir", "mcc", "stages")),
         (
+            "data preview specs/quickstart.toml --set data.n=200 --set data.workers=0 --json",
+            ("out", "split", "size", "augmentations", "samples"),
+        ),
+        (
             "bundle verify runs/quickstart/bundle/quickstart --level files --json",
             ("bundle", "bundle_id", "ok", "level", "levels", "failures", "warnings"),
         ),
@@ -141,6 +148,33 @@ def test_the_json_of_a_command_is_as_described(command: str, keys: tuple[str, ..
     assert set(keys) | {"schema"} >= set(document) >= set(keys)
     row = rows(page("cli.md"), "JSON documents")[" ".join(command.split()[:2]) if command[:4] != "run " else "run"]
     assert "schema" not in document or document["schema"] in row[0]
+
+
+def test_the_lines_of_predict_are_as_described(shell: Shell) -> None:
+    (shell.folder / "new-pictures" / "3.png").write_text("no picture")
+    predict = "roadwork predict runs/quickstart/bundle/quickstart new-pictures --json -q"
+    assert shell.run(Line(0, predict, 0)) == ExitCode.FAILED
+    lines = [json.loads(line) for line in shell.output.splitlines() if line.startswith("{")]
+    good, failed = rows(page("cli.md"), "JSON documents")["predict"][0].split("; or ")
+    assert re.findall(r"`(\w+)`", good) == list(lines[0])
+    assert re.findall(r"`(\w+)`", failed) == list(lines[2])
+    assert len(lines) == 3
+
+
+def test_the_scores_file_on_the_page_can_be_read(tmp_path: Path) -> None:
+    block = next(block for block in blocks(REFERENCE / "policy-files.md") if block.language == "csv")
+    (tmp_path / "scores.csv").write_text(block.text)
+    scores = read_scores(tmp_path / "scores.csv")
+    assert len(scores) == 3
+    assert scores.groups is not None
+    assert set(rows(page("policy-files.md"), "The scores file")) >= set(block.text.split("\n", 1)[0].split(","))
+
+
+def test_an_infeasible_guarantee_says_so(shell: Shell) -> None:
+    shell.run(Line(0, "head -n 17 logits.csv > few.csv", 0))
+    assert shell.run(Line(0, "roadwork policy fit scrc --scores few.csv --out few.json", 0)) == ExitCode.FAILED
+    assert re.search(r"INFEASIBLE.*at least \d+", shell.output)
+    assert not (shell.folder / "few.json").exists()
 
 
 def test_an_error_in_json_is_as_described(capsys: pytest.CaptureFixture[str]) -> None:
