@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from .pages import Block, blocks, name_of, pages
+from .pages import ROOT, Block, blocks, name_of, pages, prose
 from .shell import NOT_RUN, Shell, lines_of, reason_not_to_run, simple_commands
 
+CLI = ROOT / "docs" / "reference" / "cli.md"
 COMMANDS = ("sh",)
 #: Languages of the blocks that hold commands under another name would escape this test.
 REFUSED = ("bash", "shell", "console", "zsh", "shell-session")
@@ -61,3 +63,17 @@ def test_every_reason_not_to_run_a_command_is_needed() -> None:
         if not any(reason_not_to_run(words) == why and " ".join(words).startswith(begin) for words in commands)
     ]
     assert unneeded == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_commands_within_a_sentence_exist(page: Path) -> None:
+    headings = re.findall(r"^#{2,3} roadwork (.+)$", CLI.read_text(), flags=re.MULTILINE)
+    actions = {
+        heading.split()[0]: [h.split()[1] for h in headings if h.startswith(f"{heading} ")] for heading in headings
+    }
+    wrong = []
+    for number, line in prose(page):
+        for command, action in re.findall(r"`(?:uv run )?roadwork ([a-z][a-z-]*)(?: ([a-z]+))?\b", line):
+            known = command in actions and (not actions[command] or not action or action in actions[command])
+            wrong += [] if known else [f"{name_of(page)}:{number}: roadwork {command} {action}".rstrip()]
+    assert wrong == []
