@@ -72,6 +72,8 @@ def handle(options: argparse.Namespace, console: Console) -> int:
 
     plugins = Plugins.load()
     evaluating = evaluate_options(options, prior=options.prior)
+    if options.out is not None:
+        check_folder(options.out)
     predictor, found = open_set(options, plugins, console)
     folder = options.out or Path("evaluations") / f"{predictor.bundle.name}-{found.name}"
     check_folder(folder)

@@ -16,7 +16,7 @@ from ..data.gather import BadImage, group, list_samples, look_at, rows_of
 from ..errors import DataError, UsageError
 from ..kinds import Kind
 from ..spec import component_from_settings
-from ..spec.model import Data
+from ..spec.model import Data, Splits
 
 if TYPE_CHECKING:
     from ..console import Console
@@ -81,7 +81,7 @@ def read_labelled(
     Near-duplicates share a group, as in a run. Raises DataError for a label that is not among `classes`, a split that
     the data do not have, and pictures that cannot be used (unless `on_bad_image` is "skip").
     """
-    data = Data(component=component, on_bad_image=on_bad_image, max_pixels=max_pixels)
+    data = Data(component=component, splits=Splits(), on_bad_image=on_bad_image, max_pixels=max_pixels)
     with tempfile.TemporaryDirectory(prefix="roadwork-") as scratch:
         listed = list_samples(data, plugins, cache_dir=Path(scratch), seed=seed, console=console)
         samples, left = _of_splits(listed, splits)

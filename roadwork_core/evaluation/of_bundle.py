@@ -20,7 +20,7 @@ from .figures import draw_decisions
 from .measure import Decided, Labelled, decide_all, judge_of, measure
 from .mistakes import worst_mistakes
 from .robustness import distortions, robustness
-from .scoring import score_rows
+from .scoring import Distortion, score_rows
 
 if TYPE_CHECKING:
     from ..bundle.runtime import Runtime
@@ -42,16 +42,26 @@ class Evaluation:
     metrics: Mapping[str, Any]
 
 
-def score_set(runtime: Runtime, found: LabelledSet, console: Console) -> Labelled:
-    """The set with the bundle's logits of its pictures."""
+def score_set(
+    runtime: Runtime,
+    found: LabelledSet,
+    console: Console,
+    *,
+    distortion: Distortion | None = None,
+    level: int = 0,
+    seed: int = 0,
+) -> Labelled:
+    """The set with the bundle's logits of its pictures, distorted first at a `level` where a `distortion` is given."""
     bundle = runtime.bundle
     logits = score_rows(
         runtime.scorer,
         found.rows,
         classes=len(bundle.labels),
-        name=found.name,
+        name=found.name if distortion is None else f"{found.name}, level {level}",
         console=console,
         max_pixels=bundle.manifest["signature"]["input"]["max_pixels"],
+        distortion=distortion,
+        seed=seed + level,
     )
     return Labelled(logits=logits, rows=found.rows, classes=bundle.labels, name=found.name)
 
@@ -68,6 +78,9 @@ def evaluate(
 ) -> Evaluation:
     """Every policy of the bundle on the set, and with `distort` (an augmentation with levels) distorted too."""
     bundle, decider = runtime.bundle, runtime.decider
+    transforms = {}
+    if distort is not None:
+        transforms = distortions(distort, plugins, runtime.scorer.preprocessing.size, len(bundle.labels))
     data = score_set(runtime, found, console)
     decided, fallbacks = decide_all(decider, data)
     modes = {name: str(entry["mode"]) for name, entry in bundle.manifest["policies"].items()}
@@ -80,19 +93,8 @@ def evaluate(
     metrics["metrics"] = headline(metrics["policies"][decider.active])
     if distort is not None:
         distorted = {
-            level: score_rows(
-                runtime.scorer,
-                found.rows,
-                classes=len(bundle.labels),
-                name=f"{found.name}, level {level}",
-                console=console,
-                max_pixels=bundle.manifest["signature"]["input"]["max_pixels"],
-                distortion=transform,
-                seed=seed + level,
-            )
-            for level, transform in distortions(
-                distort, plugins, runtime.scorer.preprocessing.size, len(bundle.labels)
-            ).items()
+            level: score_set(runtime, found, console, distortion=transform, level=level, seed=seed).logits
+            for level, transform in transforms.items()
         }
         judge = judge_of(data, decider.positive, options, seed)
         metrics["robustness"] = robustness(distort, data, distorted, decider, decided, judge)
