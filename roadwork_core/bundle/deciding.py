@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..plugins import Plugins
 
 Logits = NDArray[np.float64]
+#: How a reason begins that says that another policy than the one that should have has decided.
+FALLBACK = "fallback: "
 
 
 @frozen
@@ -35,7 +37,8 @@ class _Row:
 class Decided:
     """`decisions` of n samples, `policies` naming who decided each; a row in `errors` has no decision and says why.
 
-    `fallbacks` counts, by cause, the rows that the fallback policy answered in place of the asked one.
+    `fallbacks` counts, by cause, the rows that the fallback policy answered in place of the asked one, and those in
+    which the asked policy says itself that one of its members stood in for another ("fallback: CAUSE; ...").
     """
 
     decisions: Decisions
@@ -81,6 +84,8 @@ class Decider:
                     continue
                 causes[found] += 1
                 found = instead
+            elif found.reason.startswith(FALLBACK):
+                causes[found.reason.removeprefix(FALLBACK).split(";")[0]] += 1
             if must_answer and found.label == ABSTAIN:
                 found = self._answer(found, logits[row : row + 1])
             rows[row] = found
@@ -135,7 +140,7 @@ class Decider:
         found = self._by(self.fallback, logits)[0]
         if isinstance(found, str):
             return f"{cause}; the fallback {found}"
-        return _Row(found.label, found.score, found.members, f"fallback: {cause}; {found.reason}", found.policy)
+        return _Row(found.label, found.score, found.members, f"{FALLBACK}{cause}; {found.reason}", found.policy)
 
     def _answer(self, abstained: _Row, logits: Logits) -> _Row:
         if self.fallback is not None and self.fallback != abstained.policy:

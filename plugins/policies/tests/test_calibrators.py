@@ -73,7 +73,7 @@ def test_platt_agrees_with_scikit_learn() -> None:
     np.testing.assert_allclose(ours, theirs.predict_proba(logits), atol=1e-4)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.1, 8.0), st.integers(2, 4))
 def test_temperature_never_worsens_the_likelihood_it_was_fitted_to(seed: int, true_t: float, classes: int) -> None:
     logits, labels = overconfident(40, true_t, classes, seed)
@@ -101,7 +101,7 @@ def test_platt_repairs_a_shifted_prior_that_temperature_cannot() -> None:
 
 
 @given(st.floats(0.01, 1000.0), st.floats(-50.0, 50.0))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_platt_does_not_depend_on_the_scale_of_the_margin(scale: float, shift: float) -> None:
     logits, labels = overconfident(200, 1.0, seed=4)
     moved = logits * scale + np.asarray([0.0, shift * scale])
@@ -146,7 +146,7 @@ def test_beta_bends_where_one_side_is_overconfident_and_platt_cannot() -> None:
 
 
 @given(st.floats(0.01, 100.0), st.floats(-50.0, 50.0))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_beta_does_not_depend_on_the_scale_or_the_zero_of_the_margin(scale: float, shift: float) -> None:
     logits, labels = overconfident(200, 1.0, seed=4)
     moved = logits * scale + np.asarray([0.0, shift * scale])

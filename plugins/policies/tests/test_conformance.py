@@ -157,4 +157,4 @@ class TestSelectiveErrorOfMoreClasses(PolicyContract):
 class TestHybrid(PolicyContract):
     component = "policies/hybrid"
     members: ClassVar[Mapping[str, Any]] = {"threshold": {"use": "threshold", "bootstrap": 20}, "scrc": {"use": "scrc"}}
-    variants = ({"must_answer": True}, {"target_error": 0.01})
+    variants = ({"must_answer": True}, {"target_error": 0.01}, {"on_empty_set": "abstain"})

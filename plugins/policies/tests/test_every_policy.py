@@ -15,12 +15,41 @@ import roadwork_policies
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from roadwork_policies import (
+    Conformal,
+    DirichletCalibration,
+    Identity,
+    IsotonicCalibration,
+    Platt,
+    Scrc,
+    SelectiveError,
+    Threshold,
+    VectorScaling,
+)
 
 from roadwork_core.decisions import Decisions
 from roadwork_core.errors import DataError
 from roadwork_core.kinds import Policy, PolicyRestoreContext
 
-NAMES = ("threshold", "scrc", "hybrid")
+NAMES = ("threshold", "scrc", "hybrid", "conformal", "selective_error")
+
+
+@pytest.fixture(scope="session")
+def every(three: Callable[..., Any], context: Callable[..., Any]) -> Callable[..., Any]:
+    """Every policy of this package by name, each with its component, fitted to the same samples."""
+
+    def fitted(logits: np.ndarray, labels: np.ndarray) -> dict[str, tuple[Any, Policy]]:
+        others: dict[str, Any] = {
+            "conformal": Conformal(
+                score="raps", calibrator=IsotonicCalibration() if logits.shape[1] == 2 else VectorScaling()
+            ),
+            "selective_error": SelectiveError(target_error=0.2, calibrator=DirichletCalibration()),
+        }
+        built = {name: (component, component.build(context(logits, labels))) for name, component in others.items()}
+        fitted_to_both: dict[str, tuple[Any, Policy]] = three(logits, labels) | built
+        return fitted_to_both
+
+    return fitted
 
 
 def same(first: Decisions, second: Decisions) -> bool:
@@ -46,9 +75,9 @@ def restored(fitted: dict[str, tuple[Any, Policy]], classes: int) -> dict[str, P
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_a_policy_read_back_from_json_decides_identically(
-    classes: int, draw: Callable[..., Any], three: Callable[..., Any]
+    classes: int, draw: Callable[..., Any], every: Callable[..., Any]
 ) -> None:
-    fitted = three(*draw(400, classes=classes))
+    fitted = every(*draw(400, classes=classes))
     again = restored(fitted, classes)
     fresh, _ = draw(3000, classes=classes, seed=1)
     for name in NAMES:
@@ -61,10 +90,10 @@ def test_a_policy_read_back_from_json_decides_identically(
 @given(data=st.data())
 @pytest.mark.parametrize("classes", [2, 3])
 def test_a_batch_of_any_size_gives_the_decisions_of_its_rows_alone(
-    classes: int, data: st.DataObject, draw: Callable[..., Any], three: Callable[..., Any]
+    classes: int, data: st.DataObject, draw: Callable[..., Any], every: Callable[..., Any]
 ) -> None:
     if classes not in CACHE:
-        CACHE[classes] = three(*draw(300, classes=classes))
+        CACHE[classes] = every(*draw(300, classes=classes))
     number = st.one_of(st.floats(-40, 40, width=32), st.integers(-3, 3).map(float))
     logits = data.draw(hnp.arrays(np.float64, st.tuples(st.integers(1, 33), st.just(classes)), elements=number))
     for name in NAMES:
@@ -79,18 +108,18 @@ def test_a_batch_of_any_size_gives_the_decisions_of_its_rows_alone(
 CACHE: dict[int, dict[str, tuple[Any, Policy]]] = {}
 
 
-def test_fitting_twice_with_one_seed_gives_the_same_file(draw: Callable[..., Any], three: Callable[..., Any]) -> None:
+def test_fitting_twice_with_one_seed_gives_the_same_file(draw: Callable[..., Any], every: Callable[..., Any]) -> None:
     logits, labels = draw(300)
     first, second = (
-        {name: json.dumps(policy.state()) for name, (_, policy) in three(logits, labels).items()} for _ in range(2)
+        {name: json.dumps(policy.state()) for name, (_, policy) in every(logits, labels).items()} for _ in range(2)
     )
     assert first == second
 
 
 def test_decisions_have_the_shapes_and_types_of_the_contract(
-    draw: Callable[..., Any], three: Callable[..., Any]
+    draw: Callable[..., Any], every: Callable[..., Any]
 ) -> None:
-    fitted = three(*draw(300, classes=3))
+    fitted = every(*draw(300, classes=3))
     for size in (0, 1, 7):
         logits = draw(max(size, 1), classes=3, seed=2)[0][:size]
         for name in NAMES:
@@ -105,16 +134,19 @@ def test_decisions_have_the_shapes_and_types_of_the_contract(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_score_that_is_not_finite_is_an_error_and_not_a_decision(
-    name: str, draw: Callable[..., Any], three: Callable[..., Any]
+    name: str, draw: Callable[..., Any], every: Callable[..., Any]
 ) -> None:
-    policy = three(*draw(300))[name][1]
+    policy = every(*draw(300))[name][1]
     with pytest.raises(DataError, match="must be finite"):
         policy.decide(np.asarray([[0.0, 1.0], [np.nan, 0.0]]))
     with pytest.raises(DataError, match="2 classes, the logits have 3 columns"):
         policy.decide(np.zeros((2, 3)))
 
 
-@pytest.mark.parametrize("name", ["threshold", "scrc"])
+@pytest.mark.parametrize(
+    "component",
+    [Threshold(calibrator=Platt()), *(kind(calibrator=Identity()) for kind in (Scrc, Conformal, SelectiveError))],
+)
 @pytest.mark.parametrize(
     ("logits", "labels", "message"),
     [
@@ -125,14 +157,12 @@ def test_a_score_that_is_not_finite_is_an_error_and_not_a_decision(
     ],
 )
 def test_what_cannot_be_fitted_is_a_clear_error(
-    name: str,
+    component: Any,
     logits: np.ndarray,
     labels: np.ndarray,
     message: str,
-    request: pytest.FixtureRequest,
     context: Callable[..., Any],
 ) -> None:
-    component = request.getfixturevalue(name)()
     with pytest.raises(DataError, match=message):
         component.build(context(logits, labels))
 
@@ -143,9 +173,9 @@ def test_every_option_is_read_by_the_code_that_fits_or_decides() -> None:
         node.attr
         for path in folder.glob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("options", "self")
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("options", "self", "self.options")
     }
-    components: tuple[Any, ...] = (roadwork_policies.Threshold, roadwork_policies.Scrc, roadwork_policies.Hybrid)
+    components: tuple[Any, ...] = (*roadwork_policies.CALIBRATORS, *roadwork_policies.POLICIES)
     for component in components:
         for field in attrs.fields(component):
             assert field.name in read

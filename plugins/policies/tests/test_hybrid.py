@@ -6,19 +6,22 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from roadwork_policies import Hybrid
+from roadwork_policies import Conformal, Hybrid, Identity, SelectiveError
 from roadwork_policies.hybrid import routing_margin
 
+from roadwork_core.bundle.deciding import Decider
 from roadwork_core.decisions import ABSTAIN, Decisions
 from roadwork_core.errors import DataError
 from roadwork_core.kinds import PolicyRestoreContext
 from roadwork_core.metrics import margin
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=30), st.floats(0, 0.9))
 def test_the_routing_margin_takes_the_most_samples_that_keep_the_target(
     rows: list[tuple[int, bool]], target: float
@@ -52,8 +55,6 @@ class Faulty:
 
 def with_robust(three: Callable[..., Any], samples: Any, robust: Any, **options: Any) -> Any:
     """A fitted hybrid whose robust member is replaced."""
-    import attrs
-
     fitted = three(*samples, target_error=0.0, **options)["hybrid"][1]
     return attrs.evolve(fitted, robust=robust, routing_margin=1e9)
 
@@ -121,6 +122,52 @@ def test_only_the_rows_that_break_the_robust_member_fall_back_and_each_says_why(
     assert decisions.reasons[1].startswith(reason)
     assert decisions.policies == ["scrc", "threshold", "scrc"]
     assert "fallback" not in decisions.reasons[0] + decisions.reasons[2]
+
+
+def test_where_asked_an_empty_set_abstains_unless_an_answer_must_be_given(
+    draw: Callable[..., Any], three: Callable[..., Any]
+) -> None:
+    rows = np.asarray([[0.0, 1.0], [6.0, 1.0], [1.0, 0.0]])
+    hybrid = attrs.evolve(with_robust(three, draw(300), Faulty("empty")), on_empty_set="abstain")
+    decisions = hybrid.decide(rows)
+    assert decisions.labels.tolist() == [ABSTAIN] * 3
+    assert decisions.sets.all()
+    assert decisions.reasons[1].startswith("empty set: ")
+    forced = attrs.evolve(hybrid, must_answer=True).decide(rows)
+    assert forced.labels[1] == 0
+    assert forced.reasons[1].startswith("fallback: policy scrc gave an empty set")
+    broken = attrs.evolve(hybrid, robust=Faulty("raises")).decide(rows)
+    assert broken.labels.tolist() == [ABSTAIN, 0, ABSTAIN]
+
+
+def test_a_bundle_counts_the_fallbacks_inside_a_hybrid_by_cause(
+    draw: Callable[..., Any], three: Callable[..., Any]
+) -> None:
+    hybrid = with_robust(three, draw(300), Faulty("empty"))
+    decider = Decider(policies={"hybrid": hybrid}, active="hybrid", fallback=None, num_classes=2, positive=1)
+    rows = np.asarray([[0.0, 1.0], [6.0, 1.0], [7.0, 1.0]])
+    assert decider.decide(rows).fallbacks == {"policy scrc gave an empty set": 2}
+
+
+@pytest.mark.parametrize("robust", ["conformal", "selective_error"])
+def test_any_policy_may_be_the_robust_member(
+    robust: str, draw: Callable[..., Any], context: Callable[..., Any], three: Callable[..., Any]
+) -> None:
+    logits, labels = draw(600)
+    component: dict[str, Any] = {
+        "conformal": Conformal(calibrator=Identity()),
+        "selective_error": SelectiveError(calibrator=Identity()),
+    }
+    members = {
+        "threshold": three(logits, labels)["threshold"][1],
+        robust: component[robust].build(context(logits, labels)),
+    }
+    hybrid = Hybrid(robust=robust, target_error=0.0).build(context(logits, labels, members=members))
+    fresh = draw(500, seed=1)[0]
+    decisions = hybrid.decide(fresh)
+    routed = np.asarray([name == robust for name in decisions.policies or ()])
+    assert routed.any()
+    assert np.array_equal(decisions.labels[routed], members[robust].decide(fresh).labels[routed])
 
 
 def test_a_missing_robust_member_falls_back_and_a_missing_fast_one_is_an_error(

@@ -99,6 +99,7 @@ def test_the_sequence_is_fixed_and_ends_at_the_first_test_that_fails() -> None:
     assert fixed_sequence(99, 0.2, 0.1, lambda _: False) is None
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(0, 300))
 def test_the_search_of_sgr_finds_the_last_rank_that_passes_where_there_is_one(n: int, last: int) -> None:
     found = sgr(n, lambda answers, tests: 0 < answers <= last)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from attrs import field, frozen
@@ -20,6 +20,8 @@ from .threshold import checked_logits, labels_at
 
 if TYPE_CHECKING:
     from .policy_components import Hybrid
+
+OnEmptySet: TypeAlias = Literal["fallback", "abstain"]
 
 
 @runtime_checkable
@@ -40,8 +42,9 @@ class HasThreshold(Protocol):
 class HybridPolicy:
     """The fast member's answer where |margin - t| >= `routing_margin` (None: nowhere), else the robust member's.
 
-    Where the robust member is missing, raises, gives a non-finite score or an empty set, the fast member's label
-    stands and the reason begins with "fallback:".
+    Where the robust member is missing, raises, or gives a non-finite score, the fast member's label stands and the
+    reason begins with "fallback:". An empty set is such a fallback too, or an abstention, as `on_empty_set` says:
+    adding a label to an empty set can only raise the coverage that the robust member promises.
     """
 
     fast: HasThreshold
@@ -51,6 +54,7 @@ class HybridPolicy:
     must_answer: bool
     positive: int
     classes: int
+    on_empty_set: OnEmptySet = "fallback"
     record: Mapping[str, Any] = field(factory=dict)
 
     def decide(self, logits: NDArray[np.float64]) -> Decisions:
@@ -61,6 +65,10 @@ class HybridPolicy:
         names, reasons = [self.names[0]] * len(fast), list(fast.reasons)
         routed = np.flatnonzero(~self._clear(z, fast))
         for index, robust in zip(routed.tolist(), self._robust(z[routed]), strict=True):
+            if robust.empty and self.on_empty_set == "abstain" and not self.must_answer:
+                sets[index], labels[index] = True, ABSTAIN
+                names[index], reasons[index] = self.names[1], f"empty set: {robust.reason}"
+                continue
             if robust.fault is None and (robust.label != ABSTAIN or not self.must_answer):
                 labels[index], sets[index] = robust.label, robust.members
                 names[index], reasons[index] = self.names[1], robust.reason
@@ -122,6 +130,7 @@ class _Robust:
     members: Booleans
     reason: str
     fault: str | None = None
+    empty: bool = False
 
     @classmethod
     def broken(cls, fault: str, classes: int) -> _Robust:
@@ -137,7 +146,8 @@ class _Robust:
             else None
             for score, members in zip(decisions.scores.tolist(), decisions.sets, strict=True)
         ]
-        table = zip(decisions.labels.tolist(), decisions.sets, decisions.reasons, faults, strict=True)
+        empty = (~decisions.sets.any(axis=1) & np.isfinite(decisions.scores)).tolist()
+        table = zip(decisions.labels.tolist(), decisions.sets, decisions.reasons, faults, empty, strict=True)
         return [cls(*row) for row in table]
 
 
@@ -185,7 +195,17 @@ def fit(options: Hybrid, ctx: PolicyContext) -> HybridPolicy:
         },
     }
     names = (options.fast, options.robust)
-    return HybridPolicy(fast, robust, names, chosen, options.must_answer, ctx.positive, z.shape[1], record)
+    return HybridPolicy(
+        fast=fast,
+        robust=robust,
+        names=names,
+        routing_margin=chosen,
+        must_answer=options.must_answer,
+        positive=ctx.positive,
+        classes=z.shape[1],
+        on_empty_set=options.on_empty_set,
+        record=record,
+    )
 
 
 def _fast_member(options: Hybrid, members: Mapping[str, Policy]) -> HasThreshold:
@@ -211,5 +231,6 @@ def restore(options: Hybrid, state: Mapping[str, Any], ctx: PolicyRestoreContext
         must_answer=bool(state["must_answer"]),
         positive=ctx.positive,
         classes=len(ctx.classes),
+        on_empty_set=options.on_empty_set,
         record=state.get("record", {}),
     )

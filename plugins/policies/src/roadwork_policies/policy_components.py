@@ -238,6 +238,10 @@ class Hybrid:
         default=0.05, minimum=0, below=1, help="error on val_calib of the answers that the fast policy gives alone"
     )
     must_answer: bool = option(default=False, help="answer with the fast policy's label instead of abstaining")
+    on_empty_set: Literal["fallback", "abstain"] = option(
+        default="fallback",
+        help="where no label fits: fallback: the fast policy's label, counted as a fallback; abstain: no answer",
+    )
 
     def build(self, ctx: PolicyContext) -> HybridPolicy:
         """Fits the routing margin. Raises DataError where the members are missing or have no cut."""
