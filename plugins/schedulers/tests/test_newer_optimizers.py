@@ -34,12 +34,13 @@ def test_lion_takes_the_step_of_the_paper() -> None:
     value, mean = np.array([[1.0, -2.0, 0.5]]), np.zeros((1, 3))
     weight = nn.Parameter(torch.tensor(value))
     optimizer = Lion(lr=0.01, weight_decay=0.3, betas=(0.8, 0.95)).build(context(w=[weight]))
-    for gradient in gradients((1, 3), 5):
+    for gradient in gradients((1, 3), 60):
         weight.grad = torch.from_numpy(gradient)
         optimizer.step()
         value = value - 0.01 * (np.sign(0.8 * mean + 0.2 * gradient) + 0.3 * value)
         mean = 0.95 * mean + 0.05 * gradient
     np.testing.assert_allclose(weight.detach(), value, rtol=1e-12)
+    np.testing.assert_allclose(optimizer.state[weight]["exp_avg"], mean, rtol=1e-12)
 
 
 def orthogonal(gradient: Floats, steps: int) -> Floats:
