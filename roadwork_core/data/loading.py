@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ..errors import DataError
 from .decode import BadImageError, decode
@@ -151,7 +151,9 @@ class BatchSchedule(Sampler[list[Key]]):
 
 def collate(items: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
     """Pictures of one size to uint8 (N, 3, h, w) and int64 (N,)."""
-    return torch.stack([image for image, _ in items]), torch.tensor([target for _, target in items])
+    # In a worker torch's own function stacks right into the memory that it shares with the parent.
+    images: Tensor = default_collate([image for image, _ in items])
+    return images, torch.tensor([target for _, target in items])
 
 
 def collate_raw(items: Sequence[tuple[Tensor, int]]) -> tuple[list[Tensor], Tensor]:

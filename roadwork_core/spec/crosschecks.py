@@ -39,6 +39,7 @@ def cross_check(spec: Spec, origins: Mapping[KeyPath, Any], found: Findings) -> 
     _splits(spec.data.splits, report)
     _classes(spec.data, report)
     _augmentations(spec, report)
+    _kept_features(spec, report)
     _policies(spec.policy, report)
     _bundle(spec, report)
 
@@ -87,6 +88,27 @@ def _augmentations(spec: Spec, report: _Reporter) -> None:
                 index,
                 hint="use a loss with soft targets, or leave this augmentation out",
             )
+
+
+def _kept_features(spec: Spec, report: _Reporter) -> None:
+    mode, views = spec.train.feature_cache, spec.train.feature_views
+    insists = mode == "on" or views is not None
+    if mode == "off" and views is not None:
+        report('says how many views to keep, but feature_cache is "off"', "train", "feature_views", hint="remove one")
+    elif views is not None and not any(augment.on == "sample" for augment in spec.augment):
+        report("no augmentation makes views that differ", "train", "feature_views", hint="leave it out")
+    elif insists and any(augment.on == "batch" for augment in spec.augment):
+        report(
+            "features of single pictures cannot be kept where a batch is mixed",
+            *("train", "feature_views" if views is not None else "feature_cache"),
+            hint='leave out the augmentations with on = "batch"',
+        )
+    elif mode == "on" and spec.augment and views is None:
+        report(
+            "augmented pictures differ from epoch to epoch",
+            *("train", "feature_cache"),
+            hint="feature_views = 4 keeps four views of each picture, or leave the augmentations out",
+        )
 
 
 def _policies(policies: Mapping[str, Any], report: _Reporter) -> None:

@@ -77,6 +77,28 @@ from .toys import MINIMAL, resolve
                 " (use a loss with soft targets, or leave this augmentation out)"
             ],
         ),
+        (
+            "[train]\nfeature_cache = 'on'\n[[augment]]\nuse = 'flip'\n",
+            [
+                "<text>:9 train.feature_cache: augmented pictures differ from epoch to epoch"
+                " (feature_views = 4 keeps four views of each picture, or leave the augmentations out)"
+            ],
+        ),
+        (
+            "[train]\nfeature_views = 2\n[[augment]]\nuse = 'flip'\n[[augment]]\nuse = 'mixup'\non = 'batch'\n",
+            [
+                "<text>:9 train.feature_views: features of single pictures cannot be kept where a batch is mixed"
+                ' (leave out the augmentations with on = "batch")'
+            ],
+        ),
+        (
+            "[train]\nfeature_views = 2\n",
+            ["<text>:9 train.feature_views: no augmentation makes views that differ (leave it out)"],
+        ),
+        (
+            "[train]\nfeature_cache = 'off'\nfeature_views = 2\n[[augment]]\nuse = 'flip'\n",
+            ['<text>:10 train.feature_views: says how many views to keep, but feature_cache is "off" (remove one)'],
+        ),
     ],
 )  # fmt: skip
 def test_tables_that_do_not_agree(text: str, expected: list[str]) -> None:
@@ -102,6 +124,8 @@ def test_classes_and_the_positive_one() -> None:
         "[policy.a]\nuse = 'hybrid'\nfast = 't'\nrobust = 's'\n[policy.t]\nuse = 'threshold'\n"
         "[policy.s]\nuse = 'scrc'\n[bundle]\nactive = 'a'\nfallback = 't'\n",
         "[[augment]]\nuse = 'mixup'\non = 'batch'\n",
+        "[train]\nfeature_cache = 'on'\nfeature_views = 2\n[[augment]]\nuse = 'flip'\n",
+        "[train]\nfeature_cache = 'on'\n",
     ],
 )
 def test_tables_that_agree(text: str) -> None:
