@@ -26,6 +26,7 @@ from roadwork_core.plugins import Plugins
 from roadwork_core.runs import Run, StageContext
 from roadwork_core.spec import load_spec
 from roadwork_core.stages import STAGES, train
+from roadwork_core.training.extraction import Extractor
 from roadwork_core.training.features import FeatureCache, FeatureStore, sample_key, weights_digest
 
 SPEC = """
@@ -145,6 +146,35 @@ def test_the_head_is_the_same_with_and_without_kept_features_to_the_bit(
     assert (kept["features"]["computed"], again["features"]["computed"]) == (96, 0)
     assert weights(tmp_path / "kept") == weights(tmp_path / "plain") == weights(tmp_path / "again")
     assert history(tmp_path / "kept") == history(tmp_path / "plain")
+
+
+def test_in_bf16_kept_features_are_those_of_bf16(prepared: Path, plugins: Plugins, tmp_path: Path) -> None:
+    half = SPEC.replace('precision = "fp32"', 'precision = "bf16"').replace("epochs = 3", "epochs = 1")
+    trained(prepared, plugins, tmp_path / "fp32", SPEC)
+    assert trained(prepared, plugins, tmp_path / "kept", half)["features"]["computed"] == 96
+    trained(prepared, plugins, tmp_path / "plain", half + 'feature_cache = "off"\n')
+    assert history(tmp_path / "kept") == history(tmp_path / "plain")
+
+
+def test_what_was_computed_before_an_interruption_is_kept_and_the_end_is_the_same(
+    prepared: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(prepared, plugins, tmp_path / "whole" / "run", SPEC)
+    compute, calls = Extractor.__call__, [0]
+
+    def interrupting(self: Extractor, pictures: torch.Tensor) -> torch.Tensor:
+        calls[0] += 1
+        if calls[0] == 3:
+            raise KeyboardInterrupt
+        return compute(self, pictures)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Extractor, "__call__", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            trained(prepared, plugins, tmp_path / "parts" / "first", SPEC)
+    metrics = trained(prepared, plugins, tmp_path / "parts" / "again", SPEC)
+    assert metrics["features"]["computed"] == 96 - 64
+    assert weights(tmp_path / "parts" / "again") == weights(tmp_path / "whole" / "run")
 
 
 def test_views_are_those_of_the_first_epochs_and_then_come_again(
