@@ -19,7 +19,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing = commands.add_parser("list", help="one line per run", parents=[common_options()])
     showing = commands.add_parser("show", help="stages, metrics and versions of one run", parents=[common_options()])
     showing.add_argument("run", metavar="RUN", help="a run's name, or its directory")
-    for child in (listing, showing):
+    comparing = commands.add_parser(
+        "compare", help="the difference of two runs on the test samples that they share", parents=[common_options()]
+    )
+    comparing.add_argument("first", metavar="A", help="a run's name, or its directory")
+    comparing.add_argument("second", metavar="B", help="another run's name, or its directory")
+    comparing.add_argument("--policy", metavar="NAME", help="of both runs (default: the active one of each)")
+    comparing.add_argument(
+        "--bootstrap", type=int, default=2000, metavar="N", help="resamples per interval (default: 2000)"
+    )
+    comparing.add_argument("--level", type=float, default=0.95, metavar="P", help="confidence level (default: 0.95)")
+    for child in (listing, showing, comparing):
         child.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="(default: runs)")
         child.add_argument("--json", action="store_true", help="print JSON")
 
@@ -27,6 +37,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def handle(options: argparse.Namespace, console: Console) -> int:
     if options.action == "list":
         return _list(options.runs_dir, console)
+    if options.action == "compare":
+        return _compare(options, console)
     return _show(options.runs_dir, options.run, console)
 
 
@@ -46,13 +58,62 @@ def _list(runs_dir: Path, console: Console) -> int:
     return 0
 
 
-def _show(runs_dir: Path, name: str, console: Console) -> int:
+def _find(runs_dir: Path, name: str) -> Path:
     from roadwork_core.errors import UsageError
 
     folder = next((path for path in (runs_dir / name, Path(name)) if (path / "run.json").is_file()), None)
     if folder is None:
         known = sorted(path.parent.name for path in runs_dir.glob("*/run.json"))
         raise UsageError(f"no run {name!r} in {runs_dir}", hint=f"runs: {', '.join(known) or 'none'}")
+    return folder
+
+
+def _compare(options: argparse.Namespace, console: Console) -> int:
+    from roadwork_core.errors import DataError, UsageError
+    from roadwork_core.evaluation.compare import compare
+    from roadwork_core.evaluation.past_run import answers_of_run
+    from roadwork_core.plugins import Plugins
+
+    if options.bootstrap < 100 or not 0.5 < options.level < 1:
+        raise UsageError("--bootstrap must be at least 100 and --level between 0.5 and 1")
+    plugins = Plugins.load()
+    folders = [_find(options.runs_dir, name) for name in (options.first, options.second)]
+    (first, classes), (second, others) = (answers_of_run(folder, plugins, options.policy) for folder in folders)
+    if classes != others:
+        raise DataError("the runs do not have the same classes", path=folders[1], hint="nothing can be compared")
+    found = compare(first, second, positive=classes["positive"], resamples=options.bootstrap, level=options.level)
+    document = {"schema": "roadwork.comparison/1", "first": str(folders[0]), "second": str(folders[1]), **found}
+    if console.as_json:
+        console.json(document)
+        return 0
+    _print_comparison(document, console)
+    return 0
+
+
+def _print_comparison(found: dict[str, Any], console: Console) -> None:
+    if found["only_first"] or found["only_second"]:
+        console.warn(
+            f"compared on the {found['n']} samples that both tested; {found['only_first']} of the first and"
+            f" {found['only_second']} of the second are left out"
+        )
+    console.out(f"{found['n']} test samples in {found['groups']} groups; nobody abstains but for the coverage")
+    console.out(f"{'':<18} {'A':>7} {'B':>7}   B - A, {100 * found['level']:.0f} % interval")
+    for name, line in found["metrics"].items():
+        change = line["difference"]
+        low, high = change["low"], change["high"]
+        bounds = "no interval" if low is None or high is None else f"[{low:+.3f}, {high:+.3f}]"
+        told = "" if low is None or high is None or low <= 0 <= high else "  *"
+        console.out(f"{name:<18} {line['first']:7.3f} {line['second']:7.3f}  {change['value']:+.3f}  {bounds}{told}")
+    test = found["mcnemar"]
+    console.out(
+        f"B alone is right on {test['gained']}, A alone on {test['lost']}: p = {test['p_value']:.3g} (McNemar, exact,"
+        " if samples were independent)"
+    )
+    console.out("* the interval leaves out 0; of many lines some do by chance")
+
+
+def _show(runs_dir: Path, name: str, console: Console) -> int:
+    folder = _find(runs_dir, name)
     stages = _stages(folder)
     if console.as_json:
         console.json({"schema": "roadwork.run-summary/1", **_summary(folder), "stages": stages})

@@ -1,0 +1,136 @@
+"""Two deciders on the same samples: the difference of every figure with its interval, paired and by group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import comb
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from attrs import frozen
+
+from ..errors import DataError
+from ..metrics import COUNT_METRICS, Counts, auroc, average_precision, bootstrap, brier, group_counts, paired_difference
+from ..report.evaluation import DECISION_METRICS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..decisions import Decisions
+
+#: Metrics of P(positive) that are compared; of the last two less is better.
+SCORE_METRICS = ("auroc", "average_precision", "nll", "brier")
+
+
+@frozen(kw_only=True)
+class Answers:
+    """What one decider says of labelled samples, each known by its `keys`.
+
+    `targets` int64 (n,) are class indices, `groups` (n,) names, `answering` the decisions without abstentions,
+    `answered` bool (n,) where the decider answers if it may abstain.
+    """
+
+    keys: list[str]
+    targets: NDArray[np.int64]
+    groups: NDArray[Any]
+    answering: Decisions
+    answered: NDArray[np.bool_]
+
+
+def compare(
+    first: Answers, second: Answers, *, positive: int, resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> dict[str, Any]:
+    """Figures of both on the samples that they share, and second less first with intervals, as JSON.
+
+    Decisions are compared where neither may abstain, coverage as they are. Raises DataError where they share no
+    sample, or do not agree on a shared sample's label.
+    """
+    a, b = _shared(first, second)
+    targets, groups = first.targets[a], first.groups[a]
+    if not np.array_equal(targets, second.targets[b]):
+        wrong = int((targets != second.targets[b]).sum())
+        raise DataError(f"{wrong} of {len(a)} shared samples have another label in the second run")
+    truth = targets == positive
+    said = first.answering.labels[a], second.answering.labels[b]
+    scores = first.answering.scores[a], second.answering.scores[b]
+    options: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
+    metrics = {
+        name: _counted(name, truth, (said[0] == positive, said[1] == positive), groups, options)
+        for name in DECISION_METRICS
+    }
+    # Coverage is the recall of being answered, where every sample asks for it.
+    everyone = np.ones(len(a), dtype=np.bool_)
+    metrics["coverage"] = _counted("recall", everyone, (first.answered[a], second.answered[b]), groups, options)
+    if truth.any() and not truth.all():
+        metrics |= {name: _scored(name, truth, scores, groups, options) for name in SCORE_METRICS}
+    return {
+        "n": len(a),
+        "only_first": len(first.keys) - len(a),
+        "only_second": len(second.keys) - len(a),
+        "groups": len(np.unique(groups.astype(str))),
+        "level": level,
+        "metrics": metrics,
+        "mcnemar": mcnemar(said[0] == targets, said[1] == targets),
+    }
+
+
+def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> dict[str, Any]:
+    """McNemar's exact test (1947) of equal accuracy on the samples where exactly one is right; both bool (n,).
+
+    It takes samples as independent, which frames of one sequence are not.
+    """
+    gained, lost = int((second_right & ~first_right).sum()), int((first_right & ~second_right).sum())
+    n, k = gained + lost, min(gained, lost)
+    p = min(1.0, 2.0 * sum(comb(n, i) for i in range(k + 1)) / 2**n) if n else 1.0
+    return {"gained": gained, "lost": lost, "p_value": p}
+
+
+def _shared(first: Answers, second: Answers) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places in either of the samples that both have, in the first one's order."""
+    place = {key: index for index, key in enumerate(second.keys)}
+    pairs = [(index, place[key]) for index, key in enumerate(first.keys) if key in place]
+    if not pairs:
+        raise DataError("the two share no sample: nothing can be compared", hint="compare runs on the same data")
+    both = np.array(pairs, dtype=np.int64)
+    return both[:, 0], both[:, 1]
+
+
+def _counted(
+    name: str,
+    truth: NDArray[np.bool_],
+    said: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    groups: NDArray[Any],
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    metric = COUNT_METRICS[name]
+    tables = [group_counts(truth, decided, groups) for decided in said]
+    values = [float(metric(Counts.from_columns(table.sum(axis=0)))) for table in tables]
+    difference = paired_difference(tables[0], tables[1], metric, **options)
+    return {"first": values[0], "second": values[1], "difference": difference.to_json()}
+
+
+def _scored(
+    name: str,
+    truth: NDArray[np.bool_],
+    scores: tuple[NDArray[np.float64], NDArray[np.float64]],
+    groups: NDArray[Any],
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    statistics = [_score_statistic(name, one, truth) for one in scores]
+    ones = np.ones(len(truth))
+    difference = bootstrap(lambda weights: statistics[1](weights) - statistics[0](weights), groups, **options)
+    values = [statistic(ones) for statistic in statistics]
+    return {"first": values[0], "second": values[1], "difference": difference.to_json()}
+
+
+def _score_statistic(
+    name: str, scores: NDArray[np.float64], truth: NDArray[np.bool_]
+) -> Callable[[NDArray[np.float64]], float]:
+    if name == "auroc":
+        return lambda weights: auroc(scores, truth, weights)
+    if name == "average_precision":
+        return lambda weights: average_precision(scores, truth, weights)
+    if name == "brier":
+        return lambda weights: brier(scores, truth, weights)
+    losses = -np.log(np.clip(np.where(truth, scores, 1.0 - scores), 1e-300, None))
+    return lambda weights: float(np.average(losses, weights=weights))
