@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from roadwork_policies import Conformal, Identity, Temperature
+from roadwork_policies.folds import one_per_group
 from roadwork_policies.nonconformity import aps, raps
 from scipy import stats
 
@@ -167,6 +168,33 @@ def test_the_calibrator_never_sees_the_samples_that_give_the_bound(
     assert not set(groups[fits]) & set(groups[~fits])
     assert policy.guarantee()["n"] == (~fits).sum() == 200
     assert policy.summary()["held_out"]["coverage"]["n"] == 200
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=40), st.integers(0, 99))
+def test_one_sample_is_drawn_from_every_group_that_has_any_to_draw_from(
+    rows: list[tuple[int, bool]], seed: int
+) -> None:
+    codes, among = np.asarray([row[0] for row in rows]), np.asarray([row[1] for row in rows])
+    chosen = one_per_group(codes, among, seed)
+    assert not (chosen & ~among).any()
+    assert sorted(codes[chosen]) == sorted(set(codes[among].tolist()))
+
+
+def test_each_sample_of_a_group_is_drawn_as_often_as_the_others() -> None:
+    codes, among = np.repeat(np.arange(3), 4), np.arange(12) != 5
+    counts = np.sum([one_per_group(codes, among, seed) for seed in range(1200)], axis=0)
+    expected = np.where(codes == 1, 400, 300) * among
+    assert stats.chisquare(counts[among], expected[among]).pvalue > 0.001
+
+
+def test_one_sample_a_group_comes_from_the_groups_that_did_not_fit_the_calibrator(
+    draw: Callable[..., Any], context: Callable[..., Any]
+) -> None:
+    ctx = context(*draw(400), groups=np.arange(400) // 4)
+    promise = conformal(calibrator=Temperature(), per_group="one").build(ctx).guarantee()
+    assert promise["n"] == promise["groups"] == 50
+    assert "random sample of a new group" in promise["text"]
 
 
 def test_the_guarantee_is_stated_in_numbers_and_in_words(draw: Callable[..., Any], context: Callable[..., Any]) -> None:
