@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from roadwork_policies import Identity, SelectiveError, Temperature
+from roadwork_policies.conformal import top_cut
 from roadwork_policies.selective_error import answers_needed, fixed_sequence, largest, passes, sgr
 from scipy import stats
 
@@ -52,7 +53,7 @@ def test_the_true_error_passes_the_target_no_more_often_than_delta(
     none = np.zeros(n, dtype=np.uint64)
     for _ in range(500):
         confidence, wrong = draws(n, rng)
-        k, _ = largest(options, confidence, none, wrong)
+        k, _, _ = largest(options, confidence, none, wrong)
         if k is None:
             continue
         answered += 1
@@ -79,7 +80,7 @@ def test_the_fixed_sequence_answers_more_than_sgr() -> None:
     for _ in range(100):
         confidence, wrong = draws(500, rng)
         for method, found in ranks.items():
-            k, _ = largest(selective(method=method), confidence, np.zeros(500, dtype=np.uint64), wrong)
+            k, _, _ = largest(selective(method=method), confidence, np.zeros(500, dtype=np.uint64), wrong)
             found.append(k or 0)
     assert np.mean(ranks["fixed_sequence"]) > np.mean(ranks["sgr"]) + 20
 
@@ -187,6 +188,18 @@ def test_one_sample_a_group_is_tested_where_asked(draw: Callable[..., Any], cont
     promise = selective(per_group="one").build(ctx).guarantee()
     assert promise["n"] == promise["groups"] == 1000
     assert "approximation" in selective().build(ctx).guarantee()["text"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1), st.booleans()), min_size=1, max_size=25))
+def test_what_is_tested_is_exactly_what_the_cut_selects(rows: list[tuple[int, int, bool]]) -> None:
+    """Also where rows are equal to the last bit, which a cut selects together or not at all."""
+    confidence, wrong = np.asarray([float(row[0]) for row in rows]), np.asarray([row[2] for row in rows])
+    jitters = np.asarray([row[1] for row in rows], dtype=np.uint64)
+    _, above, errors = largest(selective(), confidence, jitters, wrong)
+    for k in range(1, len(rows) + 2):
+        selected = top_cut(confidence, jitters, k).selects(confidence, jitters)
+        assert (above[k - 1], errors[k - 1]) == (selected.sum(), (selected & wrong).sum())
 
 
 def test_a_file_with_a_cut_that_is_no_number_is_refused() -> None:

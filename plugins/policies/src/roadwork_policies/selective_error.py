@@ -132,13 +132,13 @@ def fit(options: SelectiveError, ctx: PolicyContext) -> SelectiveErrorPolicy:
     n, salt = int(y.size), int(np.random.default_rng([ctx.seed, 3]).integers(0, 2**63))
     odds = class_log_odds(as_logits(calibrator.transform(z)))
     confidence, jitters, wrong = odds.max(axis=1), jitter(z, salt), odds.argmax(axis=1) != y
-    k, errors = largest(options, confidence, jitters, wrong)
+    k, above, errors = largest(options, confidence, jitters, wrong)
     if k is None:
         first = max(ceil_count(options.start, n + 1) - 1, 1)
-        raise infeasible(options, int(errors[first]), first, n)
+        raise infeasible(options, int(errors[first]), int(above[first]), n)
     cut = top_cut(confidence, jitters, k)
     groups = int(np.unique(codes[rest]).size)
-    shown = (int(errors[k - 1]), k - 1)
+    shown = (int(errors[k - 1]), int(above[k - 1]))
     policy = SelectiveErrorPolicy(calibrator, cut, salt, ctx.positive, classes)
     promise = _promise(options, n, groups, k, shown, sample_digest(z, y))
     record = {
@@ -154,18 +154,21 @@ def fit(options: SelectiveError, ctx: PolicyContext) -> SelectiveErrorPolicy:
 
 def largest(
     options: SelectiveError, confidence: Floats, jitters: NDArray[np.uint64], wrong: Booleans
-) -> tuple[int | None, Integers]:
-    """The rank K of the cut by the chosen method, and the errors (n + 1,) among the 0, 1, ..., n most confident."""
+) -> tuple[int | None, Integers, Integers]:
+    """The rank K of the cut by the chosen method; for ranks 1 to n + 1 how many samples are above the cut there, and
+    how many of these are wrong, (n + 1,) each. Rows equal to the last bit are above a cut together or not at all."""
     order = np.lexsort((jitters, confidence))[::-1]
-    errors: Integers = np.append(0, np.cumsum(wrong[order])).astype(np.int64)
     n = wrong.size
+    new = np.append(True, (np.diff(confidence[order]) != 0) | (np.diff(jitters[order]) != 0))
+    above = np.append(np.maximum.accumulate(np.where(new, np.arange(n), 0)), n).astype(np.int64)
+    errors: Integers = np.append(0, np.cumsum(wrong[order])).astype(np.int64)[above]
 
     def keeps(answers: int, tests: int = 1) -> bool:
-        return answers > 0 and passes(int(errors[answers]), answers, options.target_error, options.delta / tests)
+        given = int(above[answers])
+        return given > 0 and passes(int(errors[answers]), given, options.target_error, options.delta / tests)
 
-    if options.method == "sgr":
-        return sgr(n, keeps), errors
-    return fixed_sequence(n, options.start, options.step, keeps), errors
+    k = sgr(n, keeps) if options.method == "sgr" else fixed_sequence(n, options.start, options.step, keeps)
+    return k, above, errors
 
 
 def passes(errors: int, answers: int, target: float, delta: float) -> bool:
