@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from .toy import TensorFeed, make_loop, toy_model
 
@@ -81,3 +83,75 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         for line, expected in zip(found["history"], history, strict=True):
             for key in ("train_loss", "nll", "auroc", "mcc"):
                 assert line[key] == pytest.approx(expected[key], abs=1e-5)
+
+
+KEEPER = """
+import io, json, sys
+from contextlib import nullcontext
+from pathlib import Path
+import torch
+from roadwork_backbones import SmallCnn
+from roadwork_core.console import Console
+from roadwork_core.data.sample import Row
+from roadwork_core.kinds import BackboneContext
+from roadwork_core.training.extraction import Extractor
+from roadwork_core.training.features import FeatureCache
+from roadwork_core.training.kept import Keeper
+from roadwork_core.training.precision import make_accelerator
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+rows = [Row(**values) for values in json.loads((folder / "rows.json").read_text())]
+accelerator, _ = make_accelerator("fp32")
+torch.manual_seed(0)
+backbone = SmallCnn(width=4, stages=2, image_size=16).build(BackboneContext())
+extractor = Extractor(
+    backbone=backbone, preprocessing=backbone.preprocessing, device=accelerator.device, autocast=nullcontext
+)
+keeper = Keeper(
+    cache=FeatureCache(folder / "features", limit=10**9), extractor=extractor, made_by={}, accelerator=accelerator,
+    console=Console(stderr=io.StringIO()), seed=0, batch_size=8, sampler="shuffle", workers=0, max_pixels=10**6,
+)
+kept = keeper.keep(rows[:30], rows[30:], augmentations=[], described=None, views=1)
+[(features, _)] = kept.feed.training(0, [range(30)])
+result = {"computed": kept.report["computed"], "features": features.flatten().tolist()}
+Path(folder, f"kept-{accelerator.process_index}-{accelerator.num_processes}.json").write_text(json.dumps(result))
+"""
+
+
+def start(program: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_share_out_the_features_and_both_have_them_all(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(41):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(path)
+        values = {"index": number, "path": str(path), "label": "a", "target": 0, "split": "train", "group": "g"}
+        rows.append({**values, "sha256": f"{number:064x}", "phash": "", "width": 20, "height": 20})
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    alone = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    shared = {
+        **alone,
+        **{"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2"},
+    }
+    processes = [start(KEEPER, tmp_path, {**shared, "RANK": str(n), "LOCAL_RANK": str(n)}) for n in range(2)]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    one, two = (json.loads((tmp_path / f"kept-{rank}-2.json").read_text()) for rank in range(2))
+    assert one["computed"] + two["computed"] == 41
+    assert abs(one["computed"] - two["computed"]) <= 2
+    assert one["features"] == two["features"]
+    process = start(KEEPER, tmp_path, alone)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    again = json.loads((tmp_path / "kept-0-1.json").read_text())
+    assert again == {"computed": 0, "features": one["features"]}
