@@ -63,7 +63,9 @@ def prepare(folder: Path, rows: dict[str, list[Row]]) -> None:
     """What the stage prepare would have left."""
     for split, own in rows.items():
         write_rows(folder / "prepare" / "samples" / f"{split}.jsonl", own)
-    (folder / "prepare" / "classes.json").write_text(json.dumps({"classes": ["no_roadwork", "roadwork"], "positive": 1}))
+    (folder / "prepare" / "classes.json").write_text(
+        json.dumps({"classes": ["no_roadwork", "roadwork"], "positive": 1})
+    )
 
 
 def probe(folder: Path, prepared: Path, plugins: Plugins, **values: Any) -> tuple[float, list[float], dict[str, Any]]:
@@ -147,7 +149,7 @@ def report(
         f"| the same from kept features | {on:.3f} s |",
         f"| **ratio** | **{off / on:.0f} x** |",
         f"| computing {kept['computed']} features once (in a stage of {filling:.1f} s) | {kept['seconds']:.1f} s |",
-        f"| sweep: {heads} learning rates, 20 epochs each, from kept features, start of each stage included | {sweep:.1f} s |",
+        f"| sweep: {heads} learning rates, 20 epochs each, from kept features, each stage whole | {sweep:.1f} s |",
         f"| weights of the two heads | {'identical to the bit' if same else 'DIFFERENT'} |",
         f"| on disk | {size / 2**20:.2f} MiB |",
     )
