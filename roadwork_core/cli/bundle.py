@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import common_options
+from .evaluate import add_data_options, evaluate_options, open_set
+from .run import with_interval
 
 if TYPE_CHECKING:
     from roadwork_core.bundle import Bundle
@@ -37,7 +39,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     comparing = commands.add_parser("diff", help="what differs between two bundles", parents=[common_options()])
     comparing.add_argument("before", type=Path, metavar="A", help="a bundle's folder")
     comparing.add_argument("after", type=Path, metavar="B", help="another bundle's folder")
-    for child in (verifying, showing, comparing):
+    policies = commands.add_parser(
+        "compare-policies", help="every policy of a bundle on the same labelled images", parents=[common_options()]
+    )
+    policies.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundle's folder")
+    add_data_options(policies)
+    for child in (verifying, showing, comparing, policies):
         child.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -46,6 +53,8 @@ def handle(options: argparse.Namespace, console: Console) -> int:
         return _verify(options, console)
     if options.action == "show":
         return _show(options.bundle, console)
+    if options.action == "compare-policies":
+        return _compare_policies(options, console)
     return _diff(options.before, options.after, console)
 
 
@@ -173,3 +182,38 @@ def _diff(before: Path, after: Path, console: Console) -> int:
     for difference in found:
         console.out(str(difference))
     return 0
+
+
+def _compare_policies(options: argparse.Namespace, console: Console) -> int:
+    from roadwork_core.evaluation.measure import decide_all, judge_of
+    from roadwork_core.evaluation.of_bundle import score_set
+    from roadwork_core.evaluation.policies import compare_policies
+    from roadwork_core.plugins import Plugins
+
+    plugins = Plugins.load()
+    measured = evaluate_options(options)
+    with open_set(options, plugins, console) as (predictor, listed):
+        data = score_set(predictor.runtime, listed, console)
+    decider = predictor.runtime.decider
+    decided, _ = decide_all(decider, data)
+    found = compare_policies(data, decider, decided, judge_of(data, decider.positive, measured, options.seed))
+    if console.as_json:
+        console.json({"schema": "roadwork.policies/1", "bundle_id": predictor.bundle.id, "data": listed.name, **found})
+        return 0
+    console.out(f"{listed.name}: {found['n']} pictures in {found['groups']} groups")
+    for name, entry in found["policies"].items():
+        console.out(f"{name}{' (active)' if name == found['active'] else ''}")
+        _line(console, "answers", entry["coverage"])
+        _line(console, "of them wrong", entry["selective_risk"])
+        _line(console, "mcc, must answer", entry["must_answer"]["mcc"])
+        if entry["difference"] is not None:
+            _line(console, f"  against {found['active']}", entry["difference"]["mcc"])
+        console.out(f"  {'one decision':<24} {entry['microseconds']:.1f} microseconds beyond the model")
+    for pair in found["agreement"]:
+        _line(console, f"{' and '.join(pair['policies'])} agree", pair["same"])
+    return 0
+
+
+def _line(console: Console, name: str, figure: Mapping[str, Any]) -> None:
+    value = "n/a" if figure["value"] is None else with_interval(figure)
+    console.out(f"  {name:<24} {value}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,19 +76,19 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     evaluating = evaluate_options(options, prior=options.prior)
     if options.out is not None:
         check_folder(options.out)
-    predictor, found = open_set(options, plugins, console)
-    folder = options.out or Path("evaluations") / f"{predictor.bundle.name}-{found.name}"
-    check_folder(folder)
-    evaluation = evaluate(
-        predictor.runtime,
-        found,
-        plugins,
-        console,
-        options=evaluating,
-        seed=options.seed,
-        distort=options.distort,
-    )
-    report = write_evaluation(evaluation, predictor.runtime, folder)
+    with open_set(options, plugins, console) as (predictor, found):
+        folder = options.out or Path("evaluations") / f"{predictor.bundle.name}-{found.name}"
+        check_folder(folder)
+        evaluation = evaluate(
+            predictor.runtime,
+            found,
+            plugins,
+            console,
+            options=evaluating,
+            seed=options.seed,
+            distort=options.distort,
+        )
+        report = write_evaluation(evaluation, predictor.runtime, folder)
     if console.as_json:
         console.json({**evaluation.metrics, "out_dir": str(folder), "report": str(report)})
         return 0
@@ -115,30 +117,42 @@ def evaluate_options(options: argparse.Namespace, **more: Any) -> Any:
     return Evaluate(**wanted)
 
 
-def open_set(options: argparse.Namespace, plugins: Plugins, console: Console) -> tuple[Predictor, LabelledSet]:
-    """The bundle and the labelled set of the command line, with a word on what may mislead."""
+@contextmanager
+def open_set(
+    options: argparse.Namespace, plugins: Plugins, console: Console
+) -> Iterator[tuple[Predictor, LabelledSet]]:
+    """The bundle and the labelled set of the command line, with a word on what may mislead.
+
+    Pictures that the dataset renders or fetches are there until the context ends.
+    """
+    import tempfile
+
     from roadwork_core.bundle import load
     from roadwork_core.evaluation.labelled_set import dataset_for, read_labelled
 
     component = dataset_for(options.data, options.settings, plugins)
     predictor = load(options.bundle, plugins=plugins, device=options.device, batch_size=options.batch_size)
     path = Path(options.data)
-    found = read_labelled(
-        component,
-        (path.stem if path.suffix else path.resolve().name) if path.exists() else options.data,
-        predictor.bundle.labels,
-        plugins,
-        console,
-        splits=options.splits,
-        on_bad_image=options.on_bad_image,
-        max_pixels=predictor.bundle.manifest["signature"]["input"]["max_pixels"],
-        seed=options.seed,
-    )
-    if found.splits:
-        console.warn(f"the data come with splits ({', '.join(found.splits)}), and all are measured; --split chooses")
-    for entry in found.bad:
-        console.warn(f"left out: {entry.sample.path}: {entry.reason}")
-    return predictor, found
+    with tempfile.TemporaryDirectory(prefix="roadwork-") as scratch:
+        found = read_labelled(
+            component,
+            (path.stem if path.suffix else path.resolve().name) if path.exists() else options.data,
+            predictor.bundle.labels,
+            plugins,
+            console,
+            splits=options.splits,
+            cache_dir=Path(scratch),
+            on_bad_image=options.on_bad_image,
+            max_pixels=predictor.bundle.manifest["signature"]["input"]["max_pixels"],
+            seed=options.seed,
+        )
+        if found.splits:
+            console.warn(
+                f"the data come with splits ({', '.join(found.splits)}), and all are measured; --split chooses"
+            )
+        for entry in found.bad:
+            console.warn(f"left out: {entry.sample.path}: {entry.reason}")
+        yield predictor, found
 
 
 def _print(metrics: Mapping[str, Any], report: Path, console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from ..errors import DataError
+from ..errors import DataError, RoadworkError
 from .decode import BadImageError, decode
 from .order import batches, epoch_order, sample_seed
 from .preprocessing import Preprocessing
@@ -161,12 +162,41 @@ def collate_raw(items: Sequence[tuple[Tensor, int]]) -> tuple[list[Tensor], Tens
     return [image for image, _ in items], torch.tensor([target for _, target in items])
 
 
+class _Told(Dataset[Any]):
+    """A dataset that hands over an error of ours as a value: raised in a worker it would arrive as a traceback."""
+
+    def __init__(self, dataset: ImageDataset | RawImages) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, keys: Sequence[Any]) -> list[tuple[Tensor, int]] | RoadworkError:
+        try:
+            return [self.dataset[key] for key in keys]
+        except RoadworkError as error:
+            return error
+
+
 class _Loader(DataLoader[Any]):
-    """A loader whose workers cannot be ended by a signal to the group while they start."""
+    """A loader whose workers cannot be ended by a signal to the group while they start, and that raises their errors
+    as they were."""
 
     def __iter__(self) -> Any:
         with signals_held():
-            return super().__iter__()
+            batches = super().__iter__()
+        return _raising(batches)
+
+
+def _raising(batches: Iterator[Any]) -> Iterator[Any]:
+    for batch in batches:
+        if isinstance(batch, RoadworkError):
+            raise batch
+        yield batch
+
+
+def _collate(items: Any, *, into: Callable[[Any], Any]) -> Any:
+    return items if isinstance(items, RoadworkError) else into(items)
 
 
 def make_loader(
@@ -186,10 +216,10 @@ def make_loader(
         schedule = BatchSchedule()
         schedule.set(0, fixed)
     return _Loader(
-        dataset,
+        _Told(dataset),
         batch_sampler=schedule,
         num_workers=workers,
-        collate_fn=collate if isinstance(dataset, ImageDataset) else collate_raw,
+        collate_fn=partial(_collate, into=collate if isinstance(dataset, ImageDataset) else collate_raw),
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         multiprocessing_context=START_METHOD if workers else None,

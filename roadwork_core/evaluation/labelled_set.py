@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +70,7 @@ def read_labelled(
     plugins: Plugins,
     console: Console,
     *,
+    cache_dir: Path,
     splits: Sequence[str] = (),
     on_bad_image: Literal["error", "skip"] = "error",
     max_pixels: int,
@@ -78,18 +78,18 @@ def read_labelled(
 ) -> LabelledSet:
     """The samples of a dataset, of the dataset's own `splits` alone where some are named.
 
-    Near-duplicates share a group, as in a run. Raises DataError for a label that is not among `classes`, a split that
-    the data do not have, and pictures that cannot be used (unless `on_bad_image` is "skip").
+    Near-duplicates share a group, as in a run. What the dataset renders or fetches goes to `cache_dir`, and must stay
+    there as long as the rows are read. Raises DataError for a label that is not among `classes`, a split that the data
+    do not have, and pictures that cannot be used (unless `on_bad_image` is "skip").
     """
     data = Data(component=component, splits=Splits(), on_bad_image=on_bad_image, max_pixels=max_pixels)
-    with tempfile.TemporaryDirectory(prefix="roadwork-") as scratch:
-        listed = list_samples(data, plugins, cache_dir=Path(scratch), seed=seed, console=console)
-        samples, left = _of_splits(listed, splits)
-        _check_labels(samples, classes)
-        looked = look_at(samples, data, cache=Path(scratch) / "looks.sqlite", console=console)
-        grouped = group(looked, data)
-        targets = np.array([list(classes).index(sample.label) for sample in looked.samples], dtype=np.int64)
-        rows = rows_of(looked, targets, grouped.names, [name] * len(targets))
+    listed = list_samples(data, plugins, cache_dir=cache_dir, seed=seed, console=console)
+    samples, left = _of_splits(listed, splits)
+    _check_labels(samples, classes)
+    looked = look_at(samples, data, cache=cache_dir / "looks.sqlite", console=console)
+    grouped = group(looked, data)
+    targets = np.array([list(classes).index(sample.label) for sample in looked.samples], dtype=np.int64)
+    rows = rows_of(looked, targets, grouped.names, [name] * len(targets))
     return LabelledSet(name=name, rows=rows, bad=looked.bad, splits=left)
 
 

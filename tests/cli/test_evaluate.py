@@ -130,7 +130,7 @@ def test_the_folder_holds_every_decision_and_a_report(
     assert json.loads((out / "metrics.json").read_bytes())["policies"] == found["policies"]
     page = (out / "report.html").read_text()
     assert "toy on data" in page
-    assert "src=\"http" not in page
+    assert 'src="http' not in page
     with (out / "decisions.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["policy"] == "careful"]
     lines = {Path(line["path"]).name: line for line in predicted(capsys, bundle, data)}

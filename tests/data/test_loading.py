@@ -184,3 +184,16 @@ def test_workers_default_to_the_cores_at_hand(monkeypatch: pytest.MonkeyPatch) -
     assert worker_count(0) == 0
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
     assert worker_count(None) == 8
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_went_away_is_one_line_from_a_worker_too(rows: list[Row], workers: int) -> None:
+    Path(rows[2].path).unlink()
+    loader = make_loader(RawImages(rows, min_side=8), [[0, 1], [2, 3]], workers=workers)
+    batches = iter(loader)
+    assert len(next(batches)[0]) == 2
+    with pytest.raises(DataError) as caught:
+        next(batches)
+    assert caught.value.path == rows[2].path
+    assert caught.value.message == "no such file, though it could be read when the data were prepared"
+    assert caught.value.hint is not None

@@ -31,7 +31,7 @@ if deed == "group":
 batches = iter(loader)
 if deed != "group":
     next(batches)
-print(*(worker.pid for worker in batches._workers), flush=True)
+print(*(worker.pid for worker in loader._iterator._workers), flush=True)
 if deed == "group":  # at once: the workers have only just been forked
     os.killpg(0, signal.SIGTERM)
     os.killpg(0, signal.SIGINT)
