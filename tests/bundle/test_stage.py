@@ -49,7 +49,7 @@ def make_run(folder: Path) -> Run:
     write(run.path / "train/history.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines))
     write(run.path / "prepare/classes.json", {"classes": toy.LABELS, "positive": 1})
     split = {"samples": PER_SPLIT, "groups": PER_SPLIT // 2, "classes": dict.fromkeys(toy.LABELS, PER_SPLIT // 2)}
-    write(run.path / "prepare/report.json", {"splits": {"val_calib": split, "test": split}})
+    write(run.path / "prepare/report.json", {"digest": "0" * 64, "splits": {"val_calib": split, "test": split}})
     write(run.path / "score/tta.json", tta)
     scorer = make_scorer({**model, "tta": tta}, run.path / "train/weights.safetensors", toy.plugins())
     for number, name in enumerate(("val_calib", "test")):
