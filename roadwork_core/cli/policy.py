@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 from . import common_options
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from roadwork_core.console import Console
     from roadwork_core.decisions import Decisions
     from roadwork_core.kinds import Policy
+    from roadwork_core.metrics import Estimate
     from roadwork_core.plugins import Plugins
 
 CHUNK = 65_536
@@ -64,6 +68,8 @@ def _fit(options: argparse.Namespace, console: Console, plugins: Plugins) -> int
 
     if options.seed < 0:
         raise UsageError("--seed must not be negative")
+    if options.out.is_dir():
+        raise UsageError("is a folder, not the name of a file", path=options.out, hint="--out FOLDER/policy.json")
     component = component_from_settings(Kind.POLICY, {"use": options.name}, options.settings, plugins)
     members = {}
     for path in options.member:
@@ -161,6 +167,8 @@ def _read_document(path: Path) -> dict[str, Any]:
 
 
 def _apply(options: argparse.Namespace, console: Console, plugins: Plugins) -> int:
+    import numpy as np
+
     from roadwork_core.errors import RoadworkError, SpecError, UsageError
     from roadwork_core.policies import load_policies, read_scores
 
@@ -179,7 +187,7 @@ def _apply(options: argparse.Namespace, console: Console, plugins: Plugins) -> i
             f"has {scores.logits.shape[1]} logits per row, the policy decides between {len(classes)} classes",
             path=options.scores,
         )
-    answered = wrong = 0
+    given, wrong = np.zeros(len(scores), dtype=np.bool_), np.zeros(len(scores), dtype=np.bool_)
     for start, decisions in _decide(policy, scores.logits):
         for row in decisions.rows():
             row["row"] += start
@@ -188,11 +196,14 @@ def _apply(options: argparse.Namespace, console: Console, plugins: Plugins) -> i
             else:
                 label = "-" if row["label"] is None else classes[row["label"]]
                 console.out(f"{row['row']:>6}  {label:<12}  {row['score']:.4f}  {row['reason']}")
-        given = ~decisions.abstain
-        answered += int(given.sum())
+        part = slice(start, start + len(decisions))
+        given[part] = ~decisions.abstain
         if scores.labels is not None:
-            wrong += int((given & (decisions.labels != scores.labels[start : start + len(decisions)])).sum())
-    _conclude(console, len(scores), answered, None if scores.labels is None else wrong)
+            wrong[part] = given[part] & (decisions.labels != scores.labels[part])
+    console.info(f"answered {given.sum()} of {len(scores)}, abstained on {(~given).sum()}")
+    if scores.labels is not None and given.any():
+        rate, how = _error(wrong[given], None if scores.groups is None else scores.groups[given])
+        console.info(f"error of the answers {rate} (95 %, {how}; a result only if the policy was not fitted to them)")
     return 0
 
 
@@ -201,13 +212,20 @@ def _decide(policy: Policy, logits: Any) -> Iterator[tuple[int, Decisions]]:
         yield start, policy.decide(logits[start : start + CHUNK])
 
 
-def _conclude(console: Console, n: int, answered: int, wrong: int | None) -> None:
-    from roadwork_core.metrics import clopper_pearson
+def _error(wrong: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> tuple[Estimate, str]:
+    """The share of wrong answers (n,) with its interval and how that was made; samples of a group count as tied."""
+    import numpy as np
 
-    console.info(f"answered {answered} of {n}, abstained on {n - answered}")
-    if wrong is not None and answered:
-        error = clopper_pearson(wrong, answered)
-        console.info(f"error of the answers {error} (95 %, exact; a result only if the policy was not fitted to them)")
+    from roadwork_core.metrics import COUNT_METRICS, bootstrap_counts, clopper_pearson, group_counts
+
+    if groups is None or len(np.unique(groups)) == wrong.size:
+        return clopper_pearson(int(wrong.sum()), wrong.size), "exact"
+    number = len(np.unique(groups))
+    if wrong.all() or not wrong.any():
+        # All resamples are alike and would show no width; the number of groups says how little is known.
+        return clopper_pearson(number if wrong.all() else 0, number), f"exact, each of {number} groups counted once"
+    table = group_counts(wrong, np.ones(wrong.size, dtype=np.bool_), groups)
+    return bootstrap_counts(table, COUNT_METRICS["precision"]), f"bootstrap of {number} groups"
 
 
 def _report(document: Mapping[str, Any]) -> Iterator[str]:

@@ -211,3 +211,49 @@ def test_errors_are_json_where_json_was_asked_for(
     document = lines(capsys.readouterr().out)[0]
     assert document["exit_code"] == 1
     assert "INFEASIBLE" in document["errors"][0]["message"]
+
+
+def _grouped(path: Path, wrong: set[int], *, groups: int = 30, size: int = 20, named: bool = True) -> Path:
+    """Groups of `size` rows that stand and fall together; the cut of `_cut_at_zero` errs on all rows of `wrong`."""
+    rows = [f"0.0,{1.0 if group in wrong else -1.0},0,g{group}" for group in range(groups) for _ in range(size)]
+    header = f"logit_0,logit_1,label,{'group' if named else 'other'}"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def _interval(err: str) -> tuple[float, float]:
+    low, high = err.split("error of the answers", 1)[1].split("[", 1)[1].split("]", 1)[0].split(",")
+    return float(low), float(high)
+
+
+def test_the_error_of_answers_in_groups_is_as_unsure_as_the_groups_are_few(
+    scores: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = tmp_path / "t.json"
+    assert main(["policy", "fit", "threshold", "--scores", str(scores), "--out", str(policy)]) == 0
+    document = json.loads(policy.read_text())
+    document["state"]["threshold"] = 0.0
+    policy.write_text(json.dumps(document))
+    seen = {}
+    for name, wrong, named in (("tied", {1, 2, 3}, True), ("free", {1, 2, 3}, False), ("none", set(), True)):
+        capsys.readouterr()
+        file = _grouped(tmp_path / f"{name}.csv", wrong, named=named)
+        assert main(["policy", "apply", str(policy), "--scores", str(file)]) == 0
+        seen[name] = capsys.readouterr().err
+    # 3 of 30 groups: about 0.1 +- 2 sqrt(0.1 * 0.9 / 30); 60 independent rows of 600 would be 0.1 +- 0.024.
+    low, high = _interval(seen["tied"])
+    assert "bootstrap of 30 groups" in seen["tied"]
+    assert low < 0.04
+    assert high > 0.18
+    assert _interval(seen["free"]) == pytest.approx((0.0772, 0.1268), abs=1e-4)  # scipy's binomtest(60, 600)
+    assert "(95 %, exact; " in seen["free"]
+    assert _interval(seen["none"]) == pytest.approx((0.0, 0.1157), abs=1e-4)  # scipy's binomtest(0, 30)
+
+
+def test_fit_names_a_folder_that_was_given_as_the_file_to_write(
+    scores: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["policy", "fit", "threshold", "--scores", str(scores), "--out", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert "is a folder" in err
+    assert "policy.json" in err
