@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import TracebackType
 
 from attrs import frozen
 
-from roadwork_core.errors import RunLockedError
+from roadwork_core.errors import RoadworkError, RunLockedError
 
 CACHE = ".cache"
 
@@ -43,7 +44,7 @@ class RunLock:
     """Held while a process works on a run; the system frees it however that process ends.
 
     Processes forked meanwhile (loader workers) do not share it, so one that outlives a killed run keeps nobody out.
-    Raises RunLockedError where another process holds it.
+    Raises RunLockedError where another process holds it, RoadworkError where the file system has no locks.
     """
 
     def __init__(self, run: Run) -> None:
@@ -56,7 +57,14 @@ class RunLock:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                os.close(descriptor)
+                raise RoadworkError(
+                    f"the run cannot be locked: {error.strerror or error}",
+                    path=self._path,
+                    hint="choose a --runs-dir on a disk with file locks, such as a local one",
+                ) from None
             holder = os.read(descriptor, 32).decode(errors="replace").strip()
             os.close(descriptor)
             raise RunLockedError(

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 
 RUN_FILE = "run.json"
+#: In a scratch: the fingerprint of the stage that it belongs to.
+MARK = "fingerprint"
 
 
 class Outcome(StrEnum):
@@ -99,6 +101,7 @@ def carry_out(
         _recover(run, stage.name)
         prepared = _prepare(stage, run, resolved, plugins, console)
         if _is_current(run, prepared):
+            _clean(prepared)
             console.info(f"{stage.name}: up to date")
             outcomes.append(StageOutcome(name=stage.name, outcome=Outcome.SKIPPED))
             continue
@@ -219,7 +222,7 @@ def _run_stage(prepared: _Prepared, console: Console) -> None:
 
 
 def _claim_scratch(scratch: Path, digest: str) -> None:
-    mark = scratch / "fingerprint"
+    mark = scratch / MARK
     if not mark.is_file() or mark.read_text() != digest:
         _remove(scratch)
         scratch.mkdir(parents=True)
@@ -245,6 +248,15 @@ def _recover(run: Run, stage: str) -> None:
         fresh.rename(folder)
     elif old.exists():
         old.rename(folder)
+
+
+def _clean(prepared: _Prepared) -> None:
+    """Removes what a finished stage left where a kill interrupted the removal. The scratch of another fingerprint
+    stays: whoever goes back to that spec resumes from it."""
+    _remove(prepared.context.folder)
+    mark = prepared.context.scratch / MARK
+    if not mark.is_file() or mark.read_text() == prepared.fingerprint:
+        _remove(prepared.context.scratch)
 
 
 def _remove(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -180,6 +182,48 @@ def test_the_second_process_on_a_run_is_refused(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_file_system_without_locks_is_not_taken_for_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with (
+        pytest.raises(RoadworkError, match="No locks available") as caught,
+        RunLock(Run(name="t", path=tmp_path / "t")),
+    ):
+        pass
+    assert not isinstance(caught.value, RunLockedError)
+    assert "--runs-dir" in str(caught.value)
+
+
+@pytest.mark.parametrize("mark", ["whole", "gone"])
+def test_a_scratch_whose_removal_was_killed_goes_with_the_next_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    world.go(monkeypatch)
+    scratch = world.run.scratch("second")
+    scratch.mkdir()
+    (scratch / "checkpoint").write_text("x")
+    if mark == "whole":
+        manifest = StageManifest.read(world.run.folder("second"))
+        assert manifest is not None
+        (scratch / "fingerprint").write_text(manifest.fingerprint)
+    world.go(monkeypatch)
+    assert world.calls == []
+    assert not scratch.exists()
+
+
+def test_a_scratch_of_another_spec_waits_for_that_spec(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.go(monkeypatch)
+    scratch = world.run.scratch("second")
+    scratch.mkdir()
+    (scratch / "fingerprint").write_text("of another spec")
+    world.go(monkeypatch)
+    assert scratch.exists()
 
 
 def test_an_interruption_during_writing_never_shows_a_part(tmp_path: Path) -> None:
