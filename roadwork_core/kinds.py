@@ -380,6 +380,8 @@ class Tta(Protocol):
 
 
 class TtaComponent(Protocol):
+    """Makes views and their fusion; one whose fusion is fitted first is also a `learned_tta.LearnedTta`."""
+
     def build(self, ctx: TtaContext) -> Tta: ...
 
 

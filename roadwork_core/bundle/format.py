@@ -53,6 +53,11 @@ def bundle_id(manifest: Mapping[str, Any]) -> str:
     return digest_json({key: value for key, value in manifest.items() if key != "bundle_id"})
 
 
+def tta_digest(tta: Mapping[str, Any]) -> str:
+    """The digest of a test-time augmentation: of its `use`, its `options` and, where it was fitted, its `state`."""
+    return digest_json({key: tta[key] for key in ("use", "options", "state") if key in tta})
+
+
 @frozen
 class Bundle:
     """A bundle as read from its folder: `manifest` is bundle.json, `model` model/model.json, `policies` the policy
@@ -199,7 +204,7 @@ MODEL_SHAPE = table(
         "classes": _labels,
         "positive": integer(0),
         "preprocessing": _preprocessing,
-        "tta": table({**_component, "digest": _sha256}),
+        "tta": table({**_component, "digest": _sha256}, {"state": mapping()}),
     },
     open=True,
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from ..errors import RoadworkError
 from ..kinds import Kind
 from .deciding import Decider, decider_of
 from .format import Bundle
@@ -62,7 +63,7 @@ def make_scorer(
     Raises RoadworkError where the installed plugins do not supply its parts or the weights do not fit.
     """
     from ..data.preprocessing import Preprocessing
-    from ..inference import Scorer, build_tta
+    from ..inference import Scorer, build_tta, unfitted
     from ..model import load_weights, rebuild
     from ..spec import resolve_component
 
@@ -71,7 +72,9 @@ def make_scorer(
     preprocessing = Preprocessing.from_json(model["preprocessing"])
     part = model["tta"]
     component = resolve_component(Kind.TTA, {"use": part["use"], **part["options"]}, plugins)
-    tta = build_tta(component, preprocessing, len(model["classes"]))
+    tta = build_tta(component, preprocessing, len(model["classes"]), part.get("state"))
+    if splits := unfitted(tta):
+        raise RoadworkError(f"the test-time augmentation {part['use']} was never fitted (on {' and '.join(splits)})")
     return Scorer(classifier, preprocessing, tta, device=device, batch_size=batch_size)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from attrs import evolve, frozen
 
 from ..errors import Problem
-from ..files import digest_json
 from . import format as fmt
 from .inventory import at, read_bytes
 from .strict_json import MalformedJson, parse_json
@@ -124,8 +123,8 @@ def _model_agrees(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> Iter
     if model["preprocessing"] != manifest["preprocessing"]:
         yield Problem("differs from bundle.json", "preprocessing", origin)
     tta = model["tta"]
-    if tta["digest"] != digest_json({"use": tta["use"], "options": tta["options"]}):
-        yield Problem("is not that of its use and options", "tta.digest", origin)
+    if tta["digest"] != fmt.tta_digest(tta):
+        yield Problem("is not that of its use, options and state", "tta.digest", origin)
 
 
 def _policy_agrees(

@@ -43,25 +43,68 @@ def score_rows(
     A distortion draws from torch's global generator, seeded for each picture by (seed, row.index). Raises DataError
     for a picture that can no longer be read, NumericalError for a logit that is not finite.
     """
-    chunks = console.progress(
-        _pictures(scorer, rows, max_pixels, workers), total=-(-len(rows) // CHUNK), label=f"score {name}"
-    )
-    parts = [np.empty((0, classes))]
-    done = 0
-    for images in chunks:
+
+    def score(images: list[Tensor], at: int) -> NDArray[np.float64]:
         if distortion is not None:
             images = [
                 _distorted(image, distortion, sample_seed(seed, 0, row.index))
-                for image, row in zip(images, rows[done : done + len(images)], strict=True)
+                for image, row in zip(images, rows[at : at + len(images)], strict=True)
             ]
-        parts.append(scorer.logits(images))
+        return scorer.logits(images)
+
+    logits = np.concatenate(
+        [np.empty((0, classes)), *_in_chunks(score, scorer, rows, name, console, max_pixels, workers)]
+    )
+    _refuse_non_finite(np.isfinite(logits).all(axis=1), rows, name)
+    return logits
+
+
+def score_views(
+    scorer: Scorer,
+    rows: Sequence[Row],
+    *,
+    classes: int,
+    name: str,
+    console: Console,
+    max_pixels: int,
+    workers: int | None = None,
+) -> NDArray[np.float64]:
+    """Logits of every view, float64 (V, n, C), of the rows' pictures, not fused. Raises as `score_rows` does."""
+
+    def score(images: list[Tensor], at: int) -> NDArray[np.float64]:
+        return scorer.view_logits(images)
+
+    empty = np.empty((len(scorer.tta.view_ids), 0, classes))
+    parts = _in_chunks(score, scorer, rows, name, console, max_pixels, workers)
+    logits = np.concatenate([empty, *parts], axis=1)
+    _refuse_non_finite(np.isfinite(logits).all(axis=(0, 2)), rows, name)
+    return logits
+
+
+def _in_chunks(
+    score: Callable[[list[Tensor], int], NDArray[np.float64]],
+    scorer: Scorer,
+    rows: Sequence[Row],
+    name: str,
+    console: Console,
+    max_pixels: int,
+    workers: int | None,
+) -> Iterator[NDArray[np.float64]]:
+    """What `score` makes of the pictures of each chunk, and the number of its first row."""
+    chunks = console.progress(
+        _pictures(scorer, rows, max_pixels, workers), total=-(-len(rows) // CHUNK), label=f"score {name}"
+    )
+    done = 0
+    for images in chunks:
+        yield score(images, done)
         done += len(images)
-    logits = np.concatenate(parts)
-    if len(bad := np.flatnonzero(~np.isfinite(logits).all(axis=1))):
+
+
+def _refuse_non_finite(finite: NDArray[np.bool_], rows: Sequence[Row], name: str) -> None:
+    if len(bad := np.flatnonzero(~finite)):
         raise NumericalError(
             f"the logits of {len(bad)} of {len(rows)} samples of {name} are not finite", path=rows[bad[0]].path
         )
-    return logits
 
 
 def _distorted(image: Tensor, distortion: Distortion, seed: int) -> Tensor:

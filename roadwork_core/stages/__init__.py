@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 @frozen(kw_only=True)
 class Stage:
-    """One step of a run. `spec_keys` are dotted keys of the resolved spec; `reads` are "stage/path" patterns."""
+    """One step of a run. `spec_keys` are dotted keys of the resolved spec; `reads` are "stage/path" patterns.
+
+    Where a run has several processes, all of them carry out a stage that is `shared`; the first one does the others.
+    """
 
     name: str
     spec_keys: tuple[str, ...]
     reads: tuple[str, ...] = ()
     optional: bool = False
+    shared: bool = False
 
     def wanted(self, spec: Spec) -> bool:
         """Whether this spec has the stage at all."""
@@ -59,11 +63,14 @@ STAGES = (
             "prepare/classes.json",
             "adapt/weights.safetensors",
         ),
+        shared=True,
     ),
     Stage(
         name="score",
-        spec_keys=("data.max_pixels", "tta"),
+        spec_keys=("seed", "data.max_pixels", "tta"),
         reads=(
+            # Only a test-time augmentation that learns on train is given its logits.
+            "prepare/samples/train.jsonl",
             "prepare/samples/val_select.jsonl",
             "prepare/samples/val_calib.jsonl",
             "prepare/samples/test.jsonl",

@@ -35,7 +35,8 @@ GOLDEN_PIXELS = 2_000_000
 def run(ctx: StageContext) -> Mapping[str, Any]:
     """Writes the bundle to `<spec.name>/`, verified at `replay`."""
     model = _read(ctx, "train", "model.json")
-    model["tta"] = {key: _read(ctx, "score", "tta.json")[key] for key in ("use", "options", "digest")}
+    tta = _read(ctx, "score", "tta.json")
+    model["tta"] = {key: tta[key] for key in ("use", "options", "state", "digest") if key in tta}
     weights = ctx.input("train", "weights.safetensors")
     metrics = _read(ctx, "evaluate", "metrics.json")
     report = _read(ctx, "prepare", "report.json")
