@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import simplejpeg
 from attrs import frozen
 from PIL import Image
 
@@ -26,6 +27,9 @@ _DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError),
     *(AttributeError, RuntimeError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError),
 )
+_JPEG = b"\xff\xd8\xff"
+#: Metadata stand before the picture; a file without this word in its first bytes has no orientation to ask for.
+_EXIF_WITHIN = 1 << 18
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,7 +61,7 @@ def decode(
 ) -> NDArray[np.uint8]:
     """The picture as uint8 (H, W, 3), RGB, upright, contiguous.
 
-    A JPEG is decoded at the smallest of the scales 1, 1/2, 1/4, 1/8 whose shorter side is at least `min_side` pixels
+    A JPEG is decoded at the smallest of the scales 1/8, 2/8, ..., 8/8 whose shorter side is at least `min_side` pixels
     (0: at full size); everything else keeps its size. EXIF orientation is applied, an animation gives its first frame,
     transparency lies on white, 16-bit samples are scaled by 1/257 and CMYK is converted. An array is uint8 or uint16,
     (H, W) grey or (H, W, C) with C of 1, 3 (RGB) or 4 (RGBA).
@@ -101,6 +105,35 @@ def _regular_file(path: Path) -> Path:
 
 
 def _decode_stream(stream: Any, min_side: int, max_pixels: int) -> Picture:
+    if stream.read(3) == _JPEG:
+        stream.seek(0)
+        content = stream.read()
+        picture = _decode_jpeg(content, min_side, max_pixels)
+        if picture is not None:
+            return picture
+        stream = io.BytesIO(content)
+    stream.seek(0)
+    return _decode_any(stream, min_side, max_pixels)
+
+
+def _decode_jpeg(content: bytes, min_side: int, max_pixels: int) -> Picture | None:
+    """A sound JPEG in colour or grey by libjpeg-turbo alone; None where Pillow must look: CMYK, and damage to name."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        if colours not in ("YCbCr", "Gray"):
+            return None
+        _check_pixels((width, height), max_pixels)
+        pixels = simplejpeg.decode_jpeg(content, "RGB", min_height=min_side, min_width=min_side)
+    except ValueError:
+        return None
+    if content.find(b"Exif", 0, _EXIF_WITHIN) >= 0:
+        with _open(io.BytesIO(content)) as image:
+            if (turn := _orientation(image)) is not None:
+                return _finish(Image.fromarray(pixels), width, height, turn)
+    return Picture(pixels, width, height)
+
+
+def _decode_any(stream: Any, min_side: int, max_pixels: int) -> Picture:
     with _open(stream) as image:
         width, height = image.size
         _check_pixels(image.size, max_pixels)
@@ -162,8 +195,8 @@ def _image_of(array: NDArray[Any], max_pixels: int) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _finish(image: Image.Image, width: int, height: int) -> Picture:
-    turn = _orientation(image)
+def _finish(image: Image.Image, width: int, height: int, turn: Image.Transpose | None = None) -> Picture:
+    turn = _orientation(image) if turn is None else turn
     rgb = _to_rgb(image)
     if turn is not None:
         rgb = rgb.transpose(turn)

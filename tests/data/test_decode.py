@@ -131,7 +131,9 @@ def test_broken_exif_data_do_not_cost_the_picture() -> None:
     assert close(decode(content), scene())
 
 
-@pytest.mark.parametrize(("min_side", "size"), [(0, 800), (800, 800), (400, 400), (399, 400), (100, 100), (10, 100)])
+@pytest.mark.parametrize(
+    ("min_side", "size"), [(0, 800), (800, 800), (700, 700), (401, 500), (400, 400), (100, 100), (10, 100)]
+)
 def test_a_jpeg_is_decoded_at_the_smallest_sufficient_scale(min_side: int, size: int) -> None:
     picture = decode_picture(encoded(scene(1000, 800), "JPEG", quality=95), min_side=min_side)
     assert picture.pixels.shape == (size, size * 1000 // 800, 3)
@@ -258,3 +260,16 @@ def attempt(content: bytes) -> np.ndarray | BadImageError:
         return decode(content, min_side=32, max_pixels=1_000_000)
     except BadImageError as error:
         return error
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"optimize": True}], ids=str)
+def test_a_jpeg_at_full_size_is_what_pillow_makes_of_it(mode: str, options: dict[str, Any]) -> None:
+    content = encoded(scene(333, 251).convert(mode), "JPEG", quality=90, **options)
+    reference = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+    assert np.abs(decode(content).astype(int) - reference).max() <= 1
+
+
+def test_a_jpeg_with_something_behind_it_is_read() -> None:
+    content = encoded(scene(), "JPEG", quality=95)
+    assert np.array_equal(decode(content + b"\0 trailing words of a camera"), decode(content))
