@@ -58,7 +58,10 @@ class Constraint:
         Bounds apply to a number, or to each number of an array.
         """
         if self.min_length is not None and len(value) < self.min_length:
-            return f"needs at least {self.min_length} item{'s' if self.min_length > 1 else ''}, got {len(value)}"
+            if self.min_length == 1 and isinstance(value, str):
+                return "must not be empty"
+            unit = "character" if isinstance(value, str) else "item"
+            return f"needs at least {self.min_length} {unit}{'s' if self.min_length > 1 else ''}, got {len(value)}"
         for item in value if isinstance(value, tuple | list) else (value,):
             if reason := self._item_violation(item):
                 return reason

@@ -95,7 +95,7 @@ def bounds(constraint: Constraint) -> str | None:
     if constraint.choices is not None:
         said.append(f"one of {', '.join(map(repr, constraint.choices))}")
     if constraint.min_length is not None:
-        said.append(f"at least {constraint.min_length} item{'s' if constraint.min_length > 1 else ''}")
+        said.append("not empty" if constraint.min_length == 1 else f"at least {constraint.min_length} items")
     if constraint.pattern is not None:
         said.append(f"matches {constraint.pattern}")
     return ", ".join(said) or None

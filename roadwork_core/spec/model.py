@@ -9,8 +9,8 @@ from ..component import option, section, slot
 from ..kinds import Kind
 
 SPEC_VERSION = 1
-#: What names a run, a bundle or a policy, and so a file or folder.
-NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+#: What names a run, a bundle or a policy, and so a file or folder, which file systems want short.
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 SPLITS = ("train", "val_select", "val_calib", "test")
 SplitName = Literal["train", "val_select", "val_calib", "test"]
 SelectBy = Literal["mcc", "f1", "balanced_accuracy", "accuracy", "auroc", "average_precision", "nll"]

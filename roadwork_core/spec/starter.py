@@ -67,5 +67,5 @@ use = "threshold"
 
 def starter(stem: str) -> str:
     """The text for a file called `<stem>.toml`."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "experiment"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100] or "experiment"
     return _STARTER.format(name=name, file=f"{stem}.toml")

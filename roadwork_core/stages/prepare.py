@@ -18,6 +18,7 @@ from ..data.natural import natural_key
 from ..data.perceptual import CORRELATION
 from ..data.sample import Row, Sample
 from ..data.table import write_rows
+from ..errors import DataError
 from ..files import canonical_json, digest_json, pretty_json, write_atomic
 from ..spec import SPLITS
 
@@ -80,7 +81,22 @@ def fingerprint_inputs(ctx: StageContext) -> dict[str, Any]:
 
 
 def _list_samples(ctx: StageContext) -> list[Sample]:
-    return list_samples(ctx.spec.data, ctx.plugins, cache_dir=ctx.cache_dir, seed=ctx.spec.seed, console=ctx.console)
+    try:
+        return list_samples(
+            ctx.spec.data, ctx.plugins, cache_dir=ctx.cache_dir, seed=ctx.spec.seed, console=ctx.console
+        )
+    except DataError as error:
+        if error.path is not None and (said := _where_written(Path(error.path), ctx)):
+            error.hint = f"{error.hint}; {said}" if error.hint else said
+        raise
+
+
+def _where_written(path: Path, ctx: StageContext) -> str | None:
+    """Which key of [data] names this path and where that is written, for the dataset does not know its spec."""
+    for key, value in ctx.resolved.values["data"].items():
+        if isinstance(value, str) and value and Path(value).expanduser() == path:
+            return f"data.{key} is set at {ctx.resolved.origin(f'data.{key}')}"
+    return None
 
 
 def _identity(sample: Sample) -> list[Any]:

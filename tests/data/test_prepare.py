@@ -69,6 +69,18 @@ def test_every_sample_is_in_one_split_and_no_group_in_two(tmp_path: Path, data: 
     }
 
 
+@pytest.mark.parametrize("table", ['use = "image_folder"\nroot = "gone"', 'use = "manifest"\npath = "gone.csv"'])
+def test_a_path_that_is_not_there_is_blamed_on_the_line_that_names_it(tmp_path: Path, table: str) -> None:
+    key = table.splitlines()[1].partition(" ")[0]
+    assert f"data.{key} is set at {tmp_path / 'spec.toml'}:8" in refused(tmp_path, table)
+
+
+@pytest.mark.parametrize("table", ['use = "image_folder"\nroot = ""', 'use = "manifest"\npath = ""'])
+def test_an_empty_path_is_not_the_current_folder(tmp_path: Path, table: str) -> None:
+    with pytest.raises(SpecError, match="must not be empty"):
+        context(tmp_path, table)
+
+
 def test_rows_say_what_the_file_is(tmp_path: Path, data: str) -> None:
     from roadwork_core.files import sha256_file
 

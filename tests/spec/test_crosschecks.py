@@ -62,7 +62,7 @@ from .toys import MINIMAL, resolve
             "[policy.'../x']\nuse = 'threshold'\n",
             [
                 '<text>:8 policy."../x": the policy name "../x" cannot be a file name'
-                " (it must match [A-Za-z0-9][A-Za-z0-9._-]*)"
+                " (it must match [A-Za-z0-9][A-Za-z0-9._-]{0,99})"
             ],
         ),
         ("[[augment]]\nuse = 'mixup'\n", ['<text>:8 augment.0.on: works on whole batches (write on = "batch")']),

@@ -287,7 +287,7 @@ def test_resolved_values_without_their_nulls_are_valid() -> None:
     assert best_match(VALIDATOR.iter_errors(dense(resolve(text, plugins=PLUGINS).values))) is None
 
 
-@pytest.mark.parametrize("name", ["", "a b", "-a", "a/b", "a\n"])
+@pytest.mark.parametrize("name", ["", "a b", "-a", "a/b", "a\n", "a" * 101])
 def test_names_that_are_no_folder_names_are_refused_by_both(name: str) -> None:
     document = {"name": name, "data": {"use": "folder", "root": "x"}, "backbone": {"use": "tiny"}}
     assert not VALIDATOR.is_valid(document)

@@ -28,7 +28,7 @@ class Folder(Built):
     The second paragraph is for people who read on.
     """
 
-    root: str = option(help="where the pictures are")
+    root: str = option(min_length=1, help="where the pictures are")
     extensions: tuple[str, ...] = option(default=(".jpg",), min_length=1, help="which files count")
 
 

@@ -21,7 +21,7 @@ _SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "val_select",
 class ImageFolder:
     """Pictures in `root/<class>/...`, at any depth; with `split_folders` in `root/<split>/<class>/...`."""
 
-    root: str = option(help="the folder that holds a folder per class")
+    root: str = option(min_length=1, help="the folder that holds a folder per class")
     split_folders: bool = option(default=False, help="the first level of folders are splits, the second classes")
     extensions: tuple[str, ...] = option(
         default=EXTENSIONS, min_length=1, pattern=r"\.[A-Za-z0-9.]+", help="what files are taken, in any case"

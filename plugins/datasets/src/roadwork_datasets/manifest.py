@@ -20,8 +20,10 @@ class Manifest:
     Columns that have no meaning of their own become tags (to group or slice by).
     """
 
-    path: str = option(help="the file that lists the pictures")
-    root: str | None = option(default=None, help="what picture paths are relative to (default: the file's folder)")
+    path: str = option(min_length=1, help="the file that lists the pictures")
+    root: str | None = option(
+        default=None, min_length=1, help="what picture paths are relative to (default: the file's folder)"
+    )
     path_column: str = option(default="path", help="column with the picture's path")
     label_column: str = option(default="label", help="column with the class")
     group_column: str = option(
