@@ -1,0 +1,133 @@
+"""The command line of `roadwork serve`; what is heavy is imported when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .settings import MIB, TOKEN_VARIABLE, Settings, read_token
+
+if TYPE_CHECKING:
+    from roadwork_core.console import Console
+
+TEXT = "answer over HTTP with a bundle"
+_LEVELS = ("schema", "plugins", "load", "replay")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    default = Settings()
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundle's folder, or a link to one")
+    parser.add_argument("--host", default=default.host, help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=_number(0, 65535), default=default.port, help="port, 0 for any free one (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", metavar="DEVICE", help="cpu, cuda, ... (default: a GPU if any)")
+    parser.add_argument(
+        "--workers", type=_number(1, 1024), metavar="N", help="requests computed at once (default: one a core)"
+    )
+    parser.add_argument(
+        "--threads", type=_number(1, 1024), metavar="N", help="threads of each worker (default: cores / workers)"
+    )
+    parser.add_argument(
+        "--queue",
+        type=_number(0, 100_000),
+        default=default.queue,
+        metavar="N",
+        help="requests that may wait beside those computed; more are told to come back (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=default.timeout,
+        metavar="SECONDS",
+        help="for a whole request, its upload and its wait included (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-body",
+        type=_number(1, 4096),
+        default=default.max_body // MIB,
+        metavar="MIB",
+        help="largest request body in MiB (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-images",
+        type=_number(1, 1024),
+        default=default.max_images,
+        metavar="N",
+        help="most pictures in a request (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=_number(1, 2**40),
+        default=default.max_pixels,
+        metavar="N",
+        help="most pixels of a request's pictures together (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--drain",
+        type=_seconds,
+        default=default.drain,
+        metavar="SECONDS",
+        help="how long accepted requests may take after SIGTERM (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--notice",
+        type=_seconds,
+        default=default.notice,
+        metavar="SECONDS",
+        help="how long /readyz says no before connections are refused after SIGTERM (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help=f"ask for the bearer token in FILE (or in {TOKEN_VARIABLE})"
+    )
+    parser.add_argument("--watch", action="store_true", help="switch when BUNDLE, or where it leads, changes")
+    parser.add_argument(
+        "--verify", choices=_LEVELS, default="replay", help="how far a bundle is verified first (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print where it listens as JSON")
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 16 and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, not {text!r}")
+        return int(text)
+
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds from 0 to 86400, not {text!r}")
+    return value
+
+
+def handle(options: argparse.Namespace, console: Console) -> int:
+    settings = Settings(
+        host=options.host,
+        port=options.port,
+        device=options.device,
+        workers=options.workers,
+        threads=options.threads,
+        queue=options.queue,
+        timeout=options.timeout,
+        max_body=options.max_body * MIB,
+        max_images=options.max_images,
+        max_pixels=options.max_pixels,
+        drain=options.drain,
+        notice=options.notice,
+        token=read_token(options.token_file, os.environ),
+        watch=options.watch,
+        verify=options.verify,
+        access_log=console.verbosity >= 0,
+    )
+    from .server import serve
+
+    return serve(options.bundle, settings, console)
