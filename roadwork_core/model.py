@@ -91,20 +91,25 @@ def describe(
 def rebuild(document: Mapping[str, Any], plugins: Plugins) -> Classifier:
     """The classifier that `describe` described, in evaluation mode, its weights not yet loaded.
 
-    Raises SpecError or UnknownComponentError where the installed plugins do not supply its parts.
+    Raises SpecError or UnknownComponentError where the installed plugins do not supply its parts, RoadworkError
+    where one of them cannot be built from what the document says.
     """
     from .spec import resolve_component
 
-    def component(kind: Kind, part: Mapping[str, Any]) -> Any:
-        return resolve_component(kind, {"use": part["use"], **part["options"]}, plugins)
+    def built(kind: Kind, context: Any) -> nn.Module:
+        part = document[kind]
+        component = resolve_component(kind, {"use": part["use"], **part["options"]}, plugins)
+        try:
+            return cast(nn.Module, component.build(context))
+        except RoadworkError:
+            raise
+        except Exception as error:
+            why = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split()) or "no message"
+            raise RoadworkError(f"the {kind} {part['use']} cannot be built as it is described: {why}") from error
 
-    backbone = component(Kind.BACKBONE, document["backbone"]).build(
-        BackboneContext(architecture=document["backbone"]["architecture"])
-    )
-    head = component(Kind.HEAD, document["head"]).build(
-        HeadContext(feature_dim=document["feature_dim"], num_classes=len(document["classes"]))
-    )
-    return Classifier(backbone, head).eval()
+    backbone = built(Kind.BACKBONE, BackboneContext(architecture=document["backbone"]["architecture"]))
+    context = HeadContext(feature_dim=document["feature_dim"], num_classes=len(document["classes"]))
+    return Classifier(backbone, built(Kind.HEAD, context)).eval()
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
@@ -118,9 +123,9 @@ def save_weights(module: nn.Module, path: Path) -> None:
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Fills the module from `save_weights`' file; every name and shape must fit.
+    """Fills the module from `save_weights`' file; every name, shape and dtype must fit.
 
-    Raises RoadworkError naming what is missing, unexpected or misshapen.
+    Raises RoadworkError naming what is missing, unexpected, misshapen or of another dtype.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -137,10 +142,19 @@ def load_weights(module: nn.Module, path: Path) -> None:
         for name in sorted(own.keys() & tensors.keys())
         if own[name].shape != tensors[name].shape
     ]
+    wrong += [
+        f"{name} is {_dtype(tensors[name])}, not {_dtype(own[name])}"
+        for name in sorted(own.keys() & tensors.keys())
+        if own[name].dtype != tensors[name].dtype
+    ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise RoadworkError(f"the weights do not fit the model: {'; '.join(wrong[:3])}{more}", path=path)
     module.load_state_dict(tensors)
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def parameter_counts(module: nn.Module) -> dict[str, int]:

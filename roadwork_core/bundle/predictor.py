@@ -100,7 +100,9 @@ def _device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
+        if torch.device(name).type == "meta":
+            raise UsageError("the device 'meta' holds no numbers, so it cannot compute", hint="cpu, cuda, ...")
+        torch.ones(1, device=name).add(1).item()
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return name

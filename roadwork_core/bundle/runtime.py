@@ -62,13 +62,28 @@ def make_scorer(
 
     Raises RoadworkError where the installed plugins do not supply its parts or the weights do not fit.
     """
+    scorer = untrained_scorer(model, plugins, device=device, batch_size=batch_size)
+    load_weights_into(scorer, weights)
+    return scorer
+
+
+def load_weights_into(scorer: Scorer, weights: Path) -> None:
+    """Fills the scorer's model from a file of weights. Raises RoadworkError where they do not fit."""
+    from ..model import load_weights
+
+    load_weights(scorer.model, weights)
+
+
+def untrained_scorer(
+    model: Mapping[str, Any], plugins: Plugins, *, device: str = "cpu", batch_size: int = 32
+) -> Scorer:
+    """`make_scorer` before its weights are loaded: all that hangs on the model document alone."""
     from ..data.preprocessing import Preprocessing
     from ..inference import Scorer, build_tta, unfitted
-    from ..model import load_weights, rebuild
+    from ..model import rebuild
     from ..spec import resolve_component
 
     classifier = rebuild(model, plugins)
-    load_weights(classifier, weights)
     preprocessing = Preprocessing.from_json(model["preprocessing"])
     part = model["tta"]
     component = resolve_component(Kind.TTA, {"use": part["use"], **part["options"]}, plugins)

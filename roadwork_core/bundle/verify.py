@@ -19,6 +19,7 @@ from .format import (
     MANIFEST,
     MANIFEST_SHAPE,
     MAX_MANIFEST_BYTES,
+    MODEL,
     WEIGHTS,
     Bundle,
     Level,
@@ -229,7 +230,7 @@ def _plugin_problems(bundle: Bundle, plugins: Plugins, warnings: list[str]) -> l
 
 
 def _load(bundle: Bundle, plugins: Plugins, device: str, batch_size: int) -> tuple[Runtime | None, list[Problem]]:
-    from .runtime import Runtime, make_decider, make_scorer, nonfinite_weights
+    from .runtime import Runtime, load_weights_into, make_decider, nonfinite_weights, untrained_scorer
 
     decider = make_decider(bundle, plugins)
     problems = [
@@ -237,11 +238,14 @@ def _load(bundle: Bundle, plugins: Plugins, device: str, batch_size: int) -> tup
         for name, reason in decider.broken.items()
     ]
     scorer, found = _guarded(
-        lambda: make_scorer(bundle.model, bundle.path / WEIGHTS, plugins, device=device, batch_size=batch_size), WEIGHTS
+        lambda: untrained_scorer(bundle.model, plugins, device=device, batch_size=batch_size), MODEL
     )
     problems += found
     if scorer is None:
         return None, problems
+    _, found = _guarded(lambda: load_weights_into(scorer, bundle.path / WEIGHTS), WEIGHTS)
+    if found:
+        return None, [*problems, *found]
     if bad := nonfinite_weights(scorer):
         message = f"{len(bad)} weights are not finite, the first is {bad[0]}"
         problems.append(Problem(message, origin=at(WEIGHTS)))

@@ -333,6 +333,26 @@ def test_weights_that_are_not_finite_fail_to_load(bundle: Path) -> None:
     assert_fails(check(bundle), "load", "head.bias")
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int32"])
+def test_weights_of_another_dtype_fail_to_load(bundle: Path, dtype: str) -> None:
+    rewrite_weights(bundle, lambda tensors: tensors.update({"head.bias": tensors["head.bias"].astype(dtype)}))
+    found = check(bundle)
+    assert_fails(found, "load", f"weights.safetensors: .*head.bias is {dtype}, not float32")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "reason"), [({}, "'width' is missing"), ({"width": 5}, "the width must be 4")]
+)
+def test_an_architecture_that_cannot_be_built_is_the_fault_of_the_model_document(
+    bundle: Path, architecture: dict[str, int], reason: str
+) -> None:
+    forge(bundle, "model/model.json", lambda d: d["backbone"].update(architecture=architecture))
+    found = check(bundle)
+    assert_fails(found, "load", "the backbone mean_colour cannot be built as it is described: " + reason)
+    assert [str(problem.origin) for problem in found.failures] == ["model/model.json"]
+    assert "Error" not in " ".join(messages(found))
+
+
 def test_a_policy_that_cannot_be_restored_fails_to_load(bundle: Path) -> None:
     forge(bundle, "policies/careful.json", lambda d: d["state"].pop("cut"))
     assert_fails(check(bundle), "load", "careful.json: cannot be restored")

@@ -54,6 +54,8 @@ class MeanColourBackbone:
     """Looks at the mean colour."""
 
     def build(self, ctx: Any) -> nn.Module:
+        if ctx.architecture is not None and ctx.architecture["width"] != 4:
+            raise ValueError("the width must be 4")
         return MeanColour()
 
 

@@ -132,12 +132,13 @@ def test_wrong_arguments(bundle: Path, wrong: list[str], capsys: pytest.CaptureF
     assert run(capsys, bundle, "x.png", *wrong)[0] == 2
 
 
-def test_a_device_that_is_not_there(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["predict", str(bundle), "x.png", "--device", "quantum"])
+@pytest.mark.parametrize("device", ["quantum", "meta"])
+def test_a_device_that_cannot_compute(bundle: Path, device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["predict", str(bundle), "x.png", "--device", device])
     err = capsys.readouterr().err
     assert code == 2
     assert len(err.splitlines()) == 1
-    assert "'quantum'" in err
+    assert f"the device {device!r}" in err
 
 
 def test_a_path_is_one_line_whatever_it_holds(bundle: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
