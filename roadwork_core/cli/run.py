@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from roadwork_core.console import Console
     from roadwork_core.plugins import Plugins
     from roadwork_core.runs import Run, StageOutcome
+    from roadwork_core.runs.team import Team
     from roadwork_core.spec import ResolvedSpec
 
 SCHEMA = "roadwork.run/1"
@@ -25,6 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_override_options(parser)
     parser.add_argument(
         "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept (default: runs)"
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=None,
+        metavar="N",
+        help="train in N processes of this machine, on as many GPUs or on the CPU (default: 1)",
     )
     parser.add_argument("--dry-run", action="store_true", help="say which stages would run, and stop")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON document")
@@ -46,18 +54,39 @@ def add_override_options(parser: argparse.ArgumentParser) -> None:
 
 
 def handle(options: argparse.Namespace, console: Console) -> int:
+    from roadwork_core.errors import UsageError
+    from roadwork_core.runs.team import is_shared
+
+    if options.processes is not None and (options.processes < 1 or is_shared()):
+        raise UsageError(
+            "a launcher has started this process as one of several"
+            if is_shared()
+            else f"--processes {options.processes}: at least one process is needed",
+            hint="leave --processes out" if is_shared() else "leave it out for one process",
+        )
+    if is_shared():
+        return _as_one_of_several(options, console)
+    if (options.processes or 1) > 1 and not options.dry_run:
+        return _launch(options)
+    return _alone(options, console)
+
+
+def _alone(options: argparse.Namespace, console: Console, team: Team | None = None) -> int:
     from roadwork_core.plugins import Plugins
     from roadwork_core.runs import Run
     from roadwork_core.spec import load_spec
 
     plugins = Plugins.load()
     resolved = load_spec(options.spec, plugins, overrides=options.overrides, unset=options.unset)
-    for warning in resolved.warnings:
+    for warning in resolved.warnings if team is None or team.leads else ():
         console.warn(str(warning))
     run = Run(name=resolved.spec.name, path=options.runs_dir.absolute() / resolved.spec.name)
+    if team is not None and not team.leads:
+        _follow(run, resolved, plugins, team)
+        return team.code()
     if options.dry_run:
         return _dry_run(run, resolved, plugins, console)
-    result = execute(run, resolved, plugins, console)
+    result = execute(run, resolved, plugins, console, team=team)
     if console.as_json:
         console.json(result)
     else:
@@ -65,10 +94,74 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def execute(run: Run, resolved: ResolvedSpec, plugins: Plugins, console: Console) -> dict[str, Any]:
+def _launch(options: argparse.Namespace) -> int:
+    """Checks the spec, so that its problems are said once, then starts the processes."""
+    from roadwork_core.plugins import Plugins
+    from roadwork_core.runs.launch import launch
+    from roadwork_core.spec import load_spec
+
+    load_spec(options.spec, Plugins.load(), overrides=options.overrides, unset=options.unset)
+    arguments = ["run", str(options.spec), "--runs-dir", str(options.runs_dir)]
+    for name, values in (("--set", options.overrides), ("--unset", options.unset)):
+        arguments += [f"{name}={value}" for value in values]
+    for name in ("json", "quiet", "verbose", "traceback"):
+        if getattr(options, name, False):
+            arguments.append(f"--{name}")
+    return launch(arguments, options.processes)
+
+
+def _as_one_of_several(options: argparse.Namespace, console: Console) -> int:
+    """The run as one process of several: the first one leads it, and the first one to fail says why."""
+    from roadwork_core.errors import ExitCode, RoadworkError
+    from roadwork_core.runs.team import is_loss, join, loss_of_another
+
+    team = join()
+    try:
+        with _terminate_as_interrupt():
+            code = _alone(options, console, team)
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+        if team.abandoned or (not team.leads and team.explained()):
+            return team.code()
+        if team.speaks(code):
+            raise
+        return team.code()
+    except Exception as error:
+        lost = is_loss(error)
+        if team.abandoned or (lost and team.explained()):
+            return team.code()
+        code = int(error.exit_code if isinstance(error, RoadworkError) else ExitCode.FAILED)
+        if not team.speaks(code):
+            return team.code()
+        if lost:
+            raise loss_of_another() from error
+        raise
+    if team.leads:
+        team.finish(code)
+    team.leave()
+    return code
+
+
+def _follow(run: Run, resolved: ResolvedSpec, plugins: Plugins, team: Team) -> None:
+    """Takes part in the stages that the leader calls to, without a word."""
+    import io
+
+    from roadwork_core.console import Console
+    from roadwork_core.runs import take_part
+
+    silent = Console(verbosity=-1, stdout=io.StringIO(), stderr=io.StringIO())
+    while (called := team.next_call()) is not None:
+        stage, fingerprint = called
+        take_part(run, resolved, plugins, silent, stage=stage, fingerprint=fingerprint)
+
+
+def execute(
+    run: Run, resolved: ResolvedSpec, plugins: Plugins, console: Console, *, team: Team | None = None
+) -> dict[str, Any]:
     """Carries a run out under its lock and returns the `roadwork.run/1` document.
 
-    Hooks hear of the start and of every end: `status` is ok, failed or interrupted.
+    Hooks hear of the start and of every end: `status` is ok, failed or interrupted. `team`: the processes that take
+    part, where they are several.
     """
     from roadwork_core.runs import RunLock, carry_out
     from roadwork_core.runs.engine import is_finished, stage_metrics, write_run_file
@@ -81,11 +174,16 @@ def execute(run: Run, resolved: ResolvedSpec, plugins: Plugins, console: Console
         plugins.hook.roadwork_run_started(run=run)
         try:
             outcomes = carry_out(
-                run, resolved, plugins, console, before_work=lambda: write_run_file(run, resolved, None)
+                run,
+                resolved,
+                plugins,
+                console,
+                before_work=lambda: write_run_file(run, resolved, None),
+                call=team.call if team else lambda stage, fingerprint: None,
             )
             status = "ok"
         except KeyboardInterrupt as stop:
-            status = "interrupted"
+            status = "failed" if team and team.abandoned else "interrupted"
             raise KeyboardInterrupt(f"{_interrupted(stop)} ({run.path})") from None
         finally:
             result = _document(run, status, outcomes, stage_metrics(run, "evaluate"))

@@ -2,7 +2,17 @@
 
 from .context import StageContext
 from .directory import Run, RunLock
-from .engine import Outcome, StageOutcome, carry_out, plan
+from .engine import Outcome, StageOutcome, carry_out, plan, take_part
 from .manifest import StageManifest
 
-__all__ = ["Outcome", "Run", "RunLock", "StageContext", "StageManifest", "StageOutcome", "carry_out", "plan"]
+__all__ = [
+    "Outcome",
+    "Run",
+    "RunLock",
+    "StageContext",
+    "StageManifest",
+    "StageOutcome",
+    "carry_out",
+    "plan",
+    "take_part",
+]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from roadwork_core.console import Console, duration
+from roadwork_core.errors import RoadworkError
 from roadwork_core.files import pretty_json, sync_directory, write_atomic
 from roadwork_core.plugins import Plugins
 from roadwork_core.stages import STAGES, Stage
@@ -90,11 +91,13 @@ def carry_out(
     console: Console,
     *,
     before_work: Callable[[], None] = lambda: None,
+    call: Callable[[str, str], None] = lambda stage, fingerprint: None,
 ) -> list[StageOutcome]:
     """Carries out or skips every stage, in order. The caller holds the run's lock.
 
-    `before_work` is called before the first stage that is not skipped. Whatever a stage raises passes through; the
-    stages finished before stay finished.
+    `before_work` is called before the first stage that is not skipped, `call` with the name and the fingerprint of a
+    stage in which other processes take part, when it begins. Whatever a stage raises passes through; the stages
+    finished before stay finished.
     """
     outcomes: list[StageOutcome] = []
     for stage in _wanted(resolved):
@@ -110,11 +113,29 @@ def carry_out(
         if (damaged := _damaged(run, prepared)) is not None:
             console.warn(f"{stage.name}: {damaged} is not as it was written; the stage runs again")
         started = time.monotonic()
-        _run_stage(prepared, console)
+        _run_stage(prepared, console, call)
         seconds = time.monotonic() - started
         console.info(f"{stage.name}: done in {duration(seconds)}")
         outcomes.append(StageOutcome(name=stage.name, outcome=Outcome.RAN, seconds=seconds))
     return outcomes
+
+
+def take_part(
+    run: Run, resolved: ResolvedSpec, plugins: Plugins, console: Console, *, stage: str, fingerprint: str
+) -> None:
+    """Carries out a stage that another process leads; nothing is written here.
+
+    Raises RoadworkError where this process would do something else than the leader.
+    """
+    [wanted] = [one for one in _wanted(resolved) if one.name == stage]
+    prepared = _prepare(wanted, run, resolved, plugins, console)
+    if prepared.fingerprint != fingerprint:
+        raise RoadworkError(
+            f"this process has other inputs for the stage {stage} than the one that leads the run",
+            path=run.path,
+            hint="several machines need the same spec, versions and files, and one runs directory that all of them see",
+        )
+    wanted.run(prepared.context)
 
 
 def stage_metrics(run: Run, stage: str) -> Mapping[str, Any]:
@@ -196,7 +217,7 @@ def _damaged(run: Run, prepared: _Prepared) -> str | None:
     return manifest.damaged(folder) if manifest and manifest.fingerprint == prepared.fingerprint else None
 
 
-def _run_stage(prepared: _Prepared, console: Console) -> None:
+def _run_stage(prepared: _Prepared, console: Console, call: Callable[[str, str], None]) -> None:
     context, name = prepared.context, prepared.stage.name
     _remove(context.folder)
     context.folder.mkdir(parents=True)
@@ -204,6 +225,8 @@ def _run_stage(prepared: _Prepared, console: Console) -> None:
     started = datetime.now(UTC)
     clock = time.monotonic()
     console.detail(f"{name}: fingerprint {prepared.fingerprint[:12]}")
+    if prepared.stage.shared:
+        call(name, prepared.fingerprint)
     metrics = prepared.stage.run(context)
     manifest = StageManifest(
         stage=name,

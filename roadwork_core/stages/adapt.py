@@ -58,7 +58,8 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
         raise DataError(f"{len(rows)} samples in train are too few to adapt to", hint="remove [adapt]")
     accelerator, choice = make_accelerator(spec.train.precision)
     if accelerator.num_processes > 1:
-        raise UsageError("the stage adapt works in one process", hint="start this run without a launcher")
+        # An objective looks at a batch as a whole: shares of it would be another loss.
+        console.info("the stage adapt computes in the first process alone")
     for message, say in ((choice.note, console.info), (choice.warning, console.warn)):
         if message:
             say(message)

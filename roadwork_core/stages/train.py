@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -46,6 +47,7 @@ from roadwork_core.training.plan import steps_per_epoch
 from roadwork_core.training.precision import make_accelerator, scaler_of
 from roadwork_core.training.progress import Progress
 from roadwork_core.training.selection import best_epoch
+from roadwork_core.training.shared_norm import share_batch_norm
 from roadwork_core.training.snapshot import Position, Snapshot
 
 if TYPE_CHECKING:
@@ -109,13 +111,15 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     if not splits.val_select:
         raise DataError("val_select has no samples, so no epoch can be chosen", hint="raise data.splits.val_select")
     accelerator, choice = make_accelerator(
-        spec.train.precision, trackers=_trackers(ctx), folder=ctx.run.path / TRACKERS
+        spec.train.precision, trackers=partial(_trackers, ctx), folder=ctx.run.path / TRACKERS
     )
     if choice.note:
         console.info(choice.note)
     if choice.warning:
         console.warn(choice.warning)
     parts = _build(ctx, splits, accelerator.device)
+    if accelerator.num_processes > 1:
+        share_batch_norm(parts.model)
     counts = parameter_counts(parts.model)
     console.info(f"model: {counts['total']:,} parameters, {counts['trainable']:,} train")
     for target in parts.adapted.targets:
@@ -124,12 +128,15 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     try:
         source = _source(ctx, splits, parts, accelerator)
         position = _loop(ctx, splits, parts, source, accelerator).run()
+        # The checkpoint goes with the stage: not before all processes have read the best weights from it.
+        accelerator.wait_for_everyone()
     except RuntimeError as error:
         raise _explained(error, compiled=spec.train.compile) from error
     finally:
         for tracker in accelerator.trackers if accelerator.is_main_process else ():
             tracker.finish()
-    _write(ctx, splits, parts, position)
+    if accelerator.is_main_process:
+        _write(ctx, splits, parts, position)
     best = best_epoch(position.history, spec.train.select_by)
     return {
         "best_epoch": best.epoch if best else None,

@@ -110,6 +110,7 @@ class Loop:
     _saved_at: float = field(init=False, default=0.0)
     _save_cost: float = field(init=False, default=0.0)
     _last_loss: float | None = field(init=False, default=None)
+    _interval: int = field(init=False, default=1)
 
     @property
     def steps(self) -> int:
@@ -246,7 +247,7 @@ class Loop:
         """Reads the losses now and then, and saves; several processes do so at the same steps."""
         now = time.monotonic()
         alone = self.accelerator.num_processes == 1
-        due = len(self._unread) >= SETTLE_STEPS
+        due = len(self._unread) >= (SETTLE_STEPS if alone else self._interval)
         if due or (alone and (self._stop.received or now - self._settled_at >= SETTLE_SECONDS)):
             self._settle()
         if alone or due:
@@ -267,12 +268,17 @@ class Loop:
 
     def _settle(self) -> None:
         """Reads the losses of the steps since the last time. Raises NumericalError for one that is not finite."""
-        self._settled_at = time.monotonic()
+        before, self._settled_at = self._settled_at, time.monotonic()
         if not self._unread:
             return
         losses = torch.stack([loss for loss, _ in self._unread])
         if self.accelerator.num_processes > 1:
-            losses = self.accelerator.reduce(losses, "mean")
+            seconds = losses.new_tensor([self._settled_at - before])
+            losses = self.accelerator.reduce(torch.cat([losses, seconds]), "mean")
+            losses, shared = losses[:-1], float(losses[-1])
+            # All processes reach the same number, and so look up at the same step.
+            each = max(shared / len(losses), 1e-9)
+            self._interval = max(1, min(SETTLE_STEPS, int(SETTLE_SECONDS / each)))
         values = losses.tolist()
         first = self.position.window - len(values) + 1
         for offset, (value, (_, samples)) in enumerate(zip(values, self._unread, strict=True)):
@@ -346,10 +352,12 @@ class Loop:
         self._shown.validation(self.position.epoch + 1)
         self.snapshot.model.eval()
         logits, labels = [], []
+        # Not through what shares gradients out: it would wait for the others at every batch, who may have fewer.
+        forward = self.forward if accelerator.num_processes == 1 else accelerator.unwrap_model(self.forward)
         for images, targets in self.feed.validation(accelerator.process_index, accelerator.num_processes):
             inputs = self.preprocessing.normalise(images.to(accelerator.device, non_blocking=True))
             with self._autocast():
-                logits.append(self.forward(inputs).float())
+                logits.append(forward(inputs).float())
             labels.append(targets)
             if self._stop.received and accelerator.num_processes == 1:
                 return None

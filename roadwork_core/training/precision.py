@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,11 +78,13 @@ def choose_precision(requested: str, device: torch.device, *, native: bool | Non
     return PrecisionChoice(precision=precision, device=device, warning=warning)
 
 
-def make_accelerator(requested: str, *, trackers: Sequence[Any] = (), folder: Path | None = None) -> tuple[Any, Any]:
+def make_accelerator(
+    requested: str, *, trackers: Callable[[], Sequence[Any]] = tuple, folder: Path | None = None
+) -> tuple[Any, Any]:
     """(Accelerator, PrecisionChoice) for the device that Accelerate finds.
 
-    `trackers` are what `log_with` takes; built-in ones write below `folder`. A process may make several, one after
-    the other, in different formats.
+    `trackers` makes what `log_with` takes, in the main process alone; built-in ones write below `folder`. A process may
+    make several, one after the other, in different formats.
     """
     from accelerate import Accelerator, PartialState
     from accelerate.state import AcceleratorState
@@ -94,7 +96,9 @@ def make_accelerator(requested: str, *, trackers: Sequence[Any] = (), folder: Pa
     AcceleratorState._reset_state()
     project = ProjectConfiguration(logging_dir=str(folder)) if folder else None
     accelerator = Accelerator(
-        mixed_precision=choice.mixed_precision, log_with=list(trackers) or None, project_config=project
+        mixed_precision=choice.mixed_precision,
+        log_with=list(trackers() if processes.is_main_process else ()) or None,
+        project_config=project,
     )
     return accelerator, choice
 
