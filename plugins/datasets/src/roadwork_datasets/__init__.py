@@ -1,4 +1,4 @@
-"""Datasets for roadwork: image folders, manifests and rendered street scenes."""
+"""Datasets for roadwork: image folders, manifests, the hub, ROADWork, GTSRB, rendered street scenes, and mixes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,26 @@ from collections.abc import Sequence
 
 from roadwork_core import hookimpl
 
+from .coco_roadwork import CocoRoadwork
+from .gtsrb import Gtsrb
+from .huggingface import HuggingFace
 from .image_folder import ImageFolder
 from .manifest import Manifest
+from .mixed import Mixed, MixedSource
 from .synthetic_roadwork import SyntheticRoadwork
 
-__all__ = ["ImageFolder", "Manifest", "SyntheticRoadwork"]
+__all__ = [
+    "CocoRoadwork",
+    "Gtsrb",
+    "HuggingFace",
+    "ImageFolder",
+    "Manifest",
+    "Mixed",
+    "MixedSource",
+    "SyntheticRoadwork",
+]
 
 
 @hookimpl
 def roadwork_components() -> Sequence[type]:
-    return [ImageFolder, Manifest, SyntheticRoadwork]
+    return [CocoRoadwork, Gtsrb, HuggingFace, ImageFolder, Manifest, Mixed, SyntheticRoadwork]

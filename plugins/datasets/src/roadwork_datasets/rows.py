@@ -61,6 +61,13 @@ def read_rows(file: Path) -> Iterator[ManifestRow]:
     return _json_rows(file, text) if ending in _JSON else _csv_rows(file, text, _DELIMITERS[ending])
 
 
+def read_csv(file: Path, delimiter: str) -> Iterator[ManifestRow]:
+    """The rows of a table whose delimiter is known. Raises DataError as `read_rows` does."""
+    if not file.is_file():
+        raise DataError("no such file", path=file, hint="fetch the whole data set")
+    return _csv_rows(file, _text(file), delimiter)
+
+
 def _text(file: Path) -> str:
     content = file.read_bytes()
     try:
