@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from ..data.preprocessing import Preprocessing
+from ..errors import RoadworkError
 from ..kinds import Kind, TtaContext
+from ..learned_tta import TtaFitContext, ViewScores
 from .contract import ComponentContract, refuse, seeded
 from .results import difference
 
@@ -19,6 +22,7 @@ SIZES = ((48, 64), (64, 33), (40, 200), (20, 24), (37, 61))
 class TtaContract(ComponentContract):
     """Views have stable names and fit the model, miss no part of the frame, and fuse to one row per picture.
 
+    One that learns refuses to fuse before it is fitted, and is the same again when it is restored from its state.
     Set `has_identity` or `covers_the_frame` to False where that is not its purpose.
     """
 
@@ -45,10 +49,11 @@ class TtaContract(ComponentContract):
     def exercise(self, component: Any) -> Any:
         from . import stand_ins
 
-        tta = self.build(component)
+        tta, state = self._fitted(self.build(component))
         views = tta.views(stand_ins.pictures(1, *SIZES[0])[0])
         fused = tta.fuse(self._logits(len(tta.view_ids)))
-        return {"ids": list(tta.view_ids), "views": list(views), "fused": fused, "min_side": tta.min_side}
+        made = {"ids": list(tta.view_ids), "views": list(views), "fused": fused, "min_side": tta.min_side}
+        return {**made, "state": state, "summary": tta.summary() if hasattr(tta, "summary") else None}
 
     def test_views_fit_the_model(self) -> None:
         import torch
@@ -122,11 +127,50 @@ class TtaContract(ComponentContract):
                 if partial.shape[1] > 1 and (gaps := int((~partial.any(dim=1)).sum())):
                     refuse(f"the views that show a part of a picture of {size} leave {gaps} of {len(seen)} parts out")
 
+    def test_identity_alone_is_no_augmentation(self) -> None:
+        """With one view there is nothing to fuse: its logits are handed on to the bit."""
+        import numpy as np
+
+        for component in self.cases():
+            tta, _ = self._fitted(self.build(component))
+            if list(tta.view_ids) == ["identity"]:
+                logits = self._logits(1)
+                if not np.array_equal(tta.fuse(logits), logits[0]):
+                    refuse("the only view is the identity, and its logits are changed")
+
+    def test_learns_before_it_fuses(self) -> None:
+        """Unfitted it refuses; its state survives JSON; it asks for no split that is not its to see."""
+        import numpy as np
+
+        for component in self.cases():
+            unfitted = self.build(component)
+            if not getattr(unfitted, "fits_on", None):
+                continue
+            if foreign := sorted(set(unfitted.fits_on) - {"train", "val_select"}):
+                refuse(f"it asks to be fitted on {', '.join(foreign)}")
+            try:
+                unfitted.fuse(self._logits(len(unfitted.view_ids)))
+            except RoadworkError:
+                pass
+            else:
+                refuse("it fuses before it was fitted")
+            fitted, state = self._fitted(unfitted)
+            if getattr(fitted, "fits_on", None):
+                refuse("restored from its state it asks to be fitted again")
+            if not set(fitted.view_ids) or fitted.min_side > unfitted.min_side:
+                refuse("fitted it needs larger pictures than it was fitted on")
+            again = self.build(component).restore(json.loads(json.dumps(state, allow_nan=False)))
+            logits = self._logits(len(fitted.view_ids))
+            if not np.array_equal(fitted.fuse(logits), again.fuse(logits)):
+                refuse("restored from its state, written as JSON, it fuses otherwise")
+            for wrong in ({}, {**state, "views": {}, "weights": {}, "chosen": ""}):
+                self._check_refused(component, wrong)
+
     def test_fuses_rows_in_order(self) -> None:
         import numpy as np
 
         for component in self.cases():
-            tta = self.build(component)
+            tta, state = self._fitted(self.build(component))
             logits = self._logits(len(tta.view_ids))
             before = logits.copy()
             fused = tta.fuse(logits)
@@ -142,8 +186,39 @@ class TtaContract(ComponentContract):
             if not np.allclose(fused, alone, rtol=0, atol=1e-12):
                 refuse("a row's fused logits depend on the rest of its batch")
             agreeing = np.repeat(logits[:1], len(logits), axis=0)
-            if not np.allclose(_softmax(tta.fuse(agreeing)), _softmax(logits[0]), rtol=0, atol=1e-9):
+            if state is not None:
+                # What is learned may calibrate; it may not overrule.
+                if not np.array_equal(tta.fuse(agreeing).argmax(axis=-1), logits[0].argmax(axis=-1)):
+                    refuse("views that agree on a class are overruled")
+            elif not np.allclose(_softmax(tta.fuse(agreeing)), _softmax(logits[0]), rtol=0, atol=1e-9):
                 refuse("views that agree are fused to something else than what they agree on")
+
+    def _check_refused(self, component: Any, state: Any) -> None:
+        try:
+            self.build(component).restore(state)
+        except (KeyError, ValueError):
+            return
+        refuse("a state that is not its own is taken")
+
+    def _fitted(self, tta: Any) -> tuple[Any, Any]:
+        """It, fitted where it learns, and its state."""
+        if not getattr(tta, "fits_on", None):
+            return tta, None
+        views = len(tta.view_ids)
+        scores = {split: self._scores(views, seed) for seed, split in enumerate(tta.fits_on)}
+        context = TtaFitContext(splits=scores, positive=1, seed=0, report=lambda _: None)
+        state = json.loads(json.dumps(tta.fit(context), allow_nan=False))
+        return tta.restore(state), state
+
+    def _scores(self, views: int, seed: int) -> ViewScores:
+        """Logits of views that are noisier the later they come."""
+        import numpy as np
+
+        generator = seeded(np.random.default_rng)(seed)
+        labels = np.arange(60) % self.num_classes
+        noise = generator.normal(size=(views, 60, self.num_classes)) * (1 + np.arange(views)[:, None, None])
+        logits = 2.0 * np.eye(self.num_classes)[labels] + noise
+        return ViewScores(logits=logits, labels=labels.astype(np.int64), groups=np.arange(60, dtype=np.int64) // 2)
 
     def _check_view(self, name: str, view: Tensor, size: tuple[int, int]) -> None:
         import torch

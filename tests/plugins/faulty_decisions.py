@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 
 from roadwork_core.decisions import ABSTAIN, Decisions
+from roadwork_core.errors import RoadworkError
 from roadwork_core.testing import CalibratorContract, PolicyContract, TtaContract
 
 from .faulty import Case, made
@@ -163,8 +164,65 @@ def tta_of(fault: str) -> type:
     return made("tta", build)
 
 
+def single_view(self: Any, ctx: Any) -> Any:
+    """The identity alone, its logits made milder."""
+
+    class Views:
+        view_ids = ("identity",)
+        min_side = 32
+
+        def views(self, image: Any) -> Any:
+            return [ctx.to_input(image, ctx.image_size)]
+
+        def fuse(self, logits: Any) -> Any:
+            return logits[0] * 0.5
+
+    return Views()
+
+
+def learning_tta_of(fault: str) -> type:
+    restored: list[Any] = []
+
+    def build(self: Any, ctx: Any) -> Any:
+        return Learns(ctx)
+
+    class Learns:
+        view_ids = ("identity", "again")
+        min_side = 32
+        fits_on: Any = {"val_calib": None} if fault == "foreign split" else {"val_select": None}
+
+        def __init__(self, ctx: Any, state: Any = None) -> None:
+            self.ctx, self.state = ctx, state
+            if state is not None and fault != "never ready":
+                self.fits_on = {}
+
+        def views(self, image: Any) -> Any:
+            return [self.ctx.to_input(image, self.ctx.image_size)] * 2
+
+        def fit(self, ctx: Any) -> Any:
+            return {"weight": 0.1234567891234}
+
+        def restore(self, state: Any) -> Any:
+            if fault == "another each time":
+                restored.append(state)
+                state = {"weight": state["weight"] / len(restored)}
+            return Learns(self.ctx, state if fault == "takes anything" else {"weight": state["weight"]})
+
+        def fuse(self, logits: Any) -> Any:
+            if self.state is None and fault != "unfitted":
+                raise RoadworkError("not fitted")
+            weight = (self.state or {}).get("weight", 0.5)
+            return weight * logits[0] + (1 - weight) * logits[1] * (-3 if fault == "overrules" else 1)
+
+    return made("tta", build)
+
+
 def tta(check: str, fault: str, said: str) -> Case:
     return Case(contract=TtaContract, check=check, cls=tta_of(fault), said=said, fault=fault)
+
+
+def learning_tta(check: str, fault: str, said: str) -> Case:
+    return Case(contract=TtaContract, check=check, cls=learning_tta_of(fault), said=said, fault=fault)
 
 
 TTAS = [
@@ -181,5 +239,18 @@ TTAS = [
     tta("test_fuses_rows_in_order", "rows", "rows turned round"),
     tta("test_fuses_rows_in_order", "batch", "depend on the rest of its batch|rows turned round"),
     tta("test_fuses_rows_in_order", "not fused", "are fused to"),
+    Case(
+        contract=TtaContract,
+        check="test_identity_alone_is_no_augmentation",
+        cls=made("tta", single_view),
+        said="its logits are changed",
+        fault="one view changed",
+    ),
+    learning_tta("test_learns_before_it_fuses", "unfitted", "it fuses before it was fitted"),
+    learning_tta("test_learns_before_it_fuses", "foreign split", "asks to be fitted on val_calib"),
+    learning_tta("test_learns_before_it_fuses", "never ready", "asks to be fitted again"),
+    learning_tta("test_learns_before_it_fuses", "another each time", "it fuses otherwise"),
+    learning_tta("test_learns_before_it_fuses", "takes anything", "not its own is taken"),
+    learning_tta("test_fuses_rows_in_order", "overrules", "are overruled"),
 ]
 CASES = [*CALIBRATORS, *POLICIES, *TTAS]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from roadwork_core import hookimpl
 
-from .components import Flip, Multiview, NoTta
+from .components import Choose, FiveCrop, Flip, Grid, Multiscale, Multiview, NoTta
 
-__all__ = ["Flip", "Multiview", "NoTta"]
+__all__ = ["Choose", "FiveCrop", "Flip", "Grid", "Multiscale", "Multiview", "NoTta"]
 
 
 @hookimpl
 def roadwork_components() -> list[type]:
-    return [Flip, Multiview, NoTta]
+    return [Choose, FiveCrop, Flip, Grid, Multiscale, Multiview, NoTta]

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Hashable, Mapping, Sequence
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from attrs import frozen
 
 from roadwork_core.kinds import TtaContext
 
-from .fusion import FUSIONS
-from .tiling import tile_boxes, tile_share
+from .fusing import make_fusing
+from .tiling import Crops
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from roadwork_core.learned_tta import TtaFitContext
+
+    from .components import FusionOptions
 
 
 @frozen
@@ -27,31 +32,41 @@ class Whole:
     flip: bool
 
 
+def wholes(ctx: TtaContext, scales: Sequence[float], *, flip: bool) -> Sequence[Whole]:
+    """The whole picture at the model's own size and at each scale of it, snapped to the patch, and mirrored.
+
+    Small inputs may snap two scales to one size: each size stands once.
+    """
+    sizes = dict.fromkeys([ctx.image_size, *(_snapped(scale, ctx) for scale in scales)])
+    return [Whole(size, mirrored) for size in sizes for mirrored in ((False, True) if flip else (False,))]
+
+
+def _snapped(scale: float, ctx: TtaContext) -> tuple[int, int]:
+    multiple = ctx.size_multiple
+    height, width = (max(multiple, round(side * scale / multiple) * multiple) for side in ctx.image_size)
+    return height, width
+
+
 class MultiviewTta:
-    """Whole-picture views, then `tiles` x `tiles` tiles row by row at the model's own size."""
+    """Whole-picture views, the first being the identity, then crops at the model's own size."""
 
     def __init__(
-        self,
-        ctx: TtaContext,
-        *,
-        whole: Sequence[Whole],
-        tiles: int = 0,
-        overlap: float = 0.0,
-        fusion: str,
+        self, ctx: TtaContext, whole: Sequence[Whole], options: FusionOptions, crops: Crops | None = None
     ) -> None:
         self._to_input = ctx.to_input
         self._image_size = ctx.image_size
         self._whole = tuple(whole)
-        self._tiles = tiles
-        self._overlap = overlap
-        self._fuse = FUSIONS[fusion]
-        grid = [f"tile_{row}_{column}" for row in range(tiles) for column in range(tiles)]
-        self.view_ids: Sequence[str] = (*(self._name(view) for view in self._whole), *grid)
+        self._crops = crops
+        names = crops.names if crops else ()
+        self.view_ids: Sequence[str] = (*(self._name(view) for view in self._whole), *names)
+        #: What makes each view, in the order of `view_ids`: equal keys of two augmentations are equal views.
+        self.view_keys: Sequence[Hashable] = (*self._whole, *((crops, name) for name in names))
         sides = [max(view.size) for view in self._whole]
-        if tiles:
+        if crops:
             # A tile is this part of the picture's side, and should not be enlarged to the model's size.
-            sides.append(ceil(max(ctx.image_size) / tile_share(tiles, overlap)))
+            sides.append(ceil(max(ctx.image_size) / crops.share))
         self.min_side = max(sides)
+        self._fusing = make_fusing(options, self.view_ids)
 
     def views(self, image: Tensor) -> Sequence[Tensor]:
         """Picture, uint8 (3, H, W) of any size, to one uint8 (3, h, w) per name in `view_ids`."""
@@ -61,14 +76,37 @@ class MultiviewTta:
             if view.size not in resized:
                 resized[view.size] = self._to_input(image, view.size)
             made.append(resized[view.size].flip(-1) if view.flip else resized[view.size])
-        frame = (image.shape[-2], image.shape[-1])
-        for top, left, height, width in tile_boxes(frame, self._image_size, self._tiles, self._overlap):
-            made.append(self._tile(image[:, top : top + height, left : left + width]))
+        if self._crops:
+            frame = (image.shape[-2], image.shape[-1])
+            for top, left, height, width in self._crops.boxes(frame, self._image_size):
+                made.append(self._tile(image[:, top : top + height, left : left + width]))
         return made
 
     def fuse(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Logits per view, float64 (V, n, C), to float64 (n, C); one view is handed on unchanged."""
-        return logits[0] if len(logits) == 1 else self._fuse(logits)
+        """Logits per view, float64 (V, n, C), to float64 (n, C); one view is handed on unchanged.
+
+        Raises RoadworkError for a fusion that learns and was not fitted.
+        """
+        return self._fusing.fuse(logits)
+
+    @property
+    def fits_on(self) -> Mapping[str, int | None]:
+        """What the fusion is still to be fitted on: a split, with how many samples at most."""
+        return self._fusing.fits_on
+
+    def fit(self, ctx: TtaFitContext) -> Mapping[str, Any]:
+        """The state of the fusion, a JSON value."""
+        return self._fusing.fit(ctx)
+
+    def restore(self, state: Mapping[str, Any]) -> MultiviewTta:
+        """The same with its fusion fitted. Raises KeyError or ValueError for a state of other views."""
+        fitted = copy.copy(self)
+        fitted._fusing = self._fusing.restore(state)
+        return fitted
+
+    def summary(self) -> Mapping[str, Any]:
+        """The fusion in words, and what it learned as a table."""
+        return self._fusing.summary()
 
     def _tile(self, tile: Tensor) -> Tensor:
         from torchvision.transforms.v2 import functional

@@ -1,10 +1,40 @@
-"""Overlapping tiles that cover a frame."""
+"""Overlapping crops that cover a frame."""
 
 from __future__ import annotations
 
 from math import ceil
 
+from attrs import frozen
+
 Box = tuple[int, int, int, int]
+
+
+@frozen(kw_only=True)
+class Crops:
+    """`per_side` x `per_side` crops that share the part `overlap` of their side, and one more in the centre."""
+
+    per_side: int
+    overlap: float
+    centre: bool = False
+
+    @property
+    def share(self) -> float:
+        """The part of the frame that a crop takes along one axis, so that the crops reach from end to end."""
+        return tile_share(self.per_side, self.overlap)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A name for each of `boxes`."""
+        grid = tuple(f"tile_{row}_{column}" for row in range(self.per_side) for column in range(self.per_side))
+        return (*grid, "centre") if self.centre else grid
+
+    def boxes(self, frame: tuple[int, int], shape: tuple[int, int]) -> list[Box]:
+        """Boxes as of `tile_boxes`, and the one in the centre."""
+        made = tile_boxes(frame, shape, self.per_side, self.overlap)
+        if self.centre:
+            _, _, tall, wide = made[0]
+            made.append(((frame[0] - tall) // 2, (frame[1] - wide) // 2, tall, wide))
+        return made
 
 
 def tile_share(tiles: int, overlap: float) -> float:
@@ -19,8 +49,6 @@ def tile_boxes(frame: tuple[int, int], shape: tuple[int, int], tiles: int, overl
     neighbours share the part `overlap` of their side along one axis and at least that along the other; only where
     such a box would be larger than the frame (a panorama) is it cut to the frame.
     """
-    if tiles == 0:
-        return []
     share = tile_share(tiles, overlap)
     scale = max(share * side / needed for side, needed in zip(frame, shape, strict=True))
     tall, wide = (min(side, ceil(scale * needed)) for side, needed in zip(frame, shape, strict=True))
