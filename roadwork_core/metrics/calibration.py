@@ -120,6 +120,20 @@ def debiased_ece(
     return float(np.sqrt(max(0.0, float(np.sum(n * squared) / n.sum()))))
 
 
+def classwise_ece(
+    logits: ArrayLike, labels: ArrayLike, *, bins: int = 15, binning: Binning = Binning.EQUAL_WIDTH
+) -> float:
+    """Mean over the classes of the ECE of that class's probability (Kull et al., 2019, "Beyond temperature scaling").
+
+    `logits` (n, C), `labels` int (n,). For two classes it is the ECE of the positive class, but for the edges of
+    bins.
+    """
+    p = softmax(as_logits(logits))
+    y = class_labels(labels, p.shape[0], p.shape[1])
+    errors = [ece(p[:, index], y == index, bins=bins, binning=binning) for index in range(p.shape[1])]
+    return float(np.mean(errors))
+
+
 @frozen
 class CalibrationError:
     """ECE with what a perfectly calibrated model of the same confidences would show.

@@ -35,16 +35,29 @@ def risk_coverage(confidence: ArrayLike, losses: ArrayLike) -> RiskCoverage:
     return RiskCoverage(c[last], answered / c.size, np.cumsum(loss)[last] / answered)
 
 
-def aurc(confidence: ArrayLike, losses: ArrayLike) -> float:
+def aurc(confidence: ArrayLike, losses: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Area under the risk-coverage curve: mean over k of the risk of the k most confident (Geifman, 2019).
 
     Samples of equal confidence are averaged over all their orders, so the order of the input does not matter.
+    `weights` (n,) are whole numbers, how often each sample counts (as a bootstrap draws them); nan where all are 0.
     """
     c, loss, last = _sorted(confidence, losses)
-    size = np.diff(last, prepend=-1)
-    per_group = np.add.reduceat(loss, last - size + 1)
-    expected = np.repeat(per_group / size, size)
-    return float(np.mean(np.cumsum(expected) / np.arange(1, c.size + 1)))
+    if weights is None:
+        counts = np.ones(c.size)
+    else:
+        counts = np.asarray(weights, dtype=np.float64)[np.argsort(-scores_1d(confidence, "confidences"), kind="stable")]
+    first = np.concatenate([[0], last[:-1] + 1]) if last.size else last
+    size = np.add.reduceat(counts, first)
+    total = np.add.reduceat(counts * loss, first)
+    after = np.cumsum(size)
+    if after[-1] == 0:
+        return float("nan")
+    mean = ratio(total, size)
+    before, lost = after - size, np.cumsum(total) - total
+    # Over the k of one tie group the risk is (lost + mean * (k - before)) / k: a sum of 1/k, twice.
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1.0, after[-1] + 1.0))])
+    reciprocals = harmonic[after.astype(np.int64)] - harmonic[before.astype(np.int64)]
+    return float(np.sum(mean * size + (lost - mean * before) * reciprocals) / after[-1])
 
 
 def risk_at_coverage(confidence: ArrayLike, losses: ArrayLike, coverage: float) -> float:

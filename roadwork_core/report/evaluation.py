@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from ..decisions import ABSTAIN, Decisions
 from ..metrics import (
     COUNT_METRICS,
+    Binning,
     Counts,
     Estimate,
+    aurc,
     auroc,
     average_precision,
     bootstrap,
@@ -22,6 +24,8 @@ from ..metrics import (
     brier,
     clopper_pearson,
     coverage_by_class,
+    debiased_ece,
+    ece,
     ece_with_null,
     group_counts,
     mean_set_size,
@@ -33,7 +37,7 @@ Floats = NDArray[np.float64]
 #: Metrics of decisions in the order in which they are shown.
 DECISION_METRICS = ("mcc", "accuracy", "f1", "balanced_accuracy", "precision", "recall", "specificity")
 #: Metrics of P(positive) in the order in which they are shown.
-SCORE_METRICS = ("auroc", "average_precision", "nll", "brier", "ece")
+SCORE_METRICS = ("auroc", "average_precision", "nll", "brier", "ece", "aurc")
 ECE_BINS = 15
 NOTHING: Mapping[str, Any] = {"value": None, "low": None, "high": None}
 
@@ -59,13 +63,14 @@ class Judge:
         return np.arange(self.n) if self.groups is None else np.asarray(self.groups)
 
     def score_metrics(self, scores: Floats) -> dict[str, dict[str, Any]]:
-        """auroc, average_precision, nll, brier and ece of P(positive), float64 (n,)."""
+        """auroc, average_precision, nll, brier, ece and aurc of P(positive), float64 (n,)."""
         y = self.labels == self.positive
         if not self.n:
             return {name: dict(NOTHING) for name in SCORE_METRICS}
         losses = -np.log(np.clip(np.where(y, scores, 1.0 - scores), 1e-300, None))
         edges = np.linspace(0.0, 1.0, ECE_BINS + 1)[1:-1]
         bins = np.searchsorted(edges, scores, side="left")
+        confidence, wrong = np.maximum(scores, 1.0 - scores), ((scores >= 0.5) != y).astype(np.float64)
 
         def calibration_error(weights: Floats) -> float:
             gaps = np.bincount(bins, weights * (scores - y), minlength=ECE_BINS)
@@ -77,6 +82,7 @@ class Judge:
             "nll": lambda weights: float(np.average(losses, weights=weights)),
             "brier": lambda weights: brier(scores, y, weights),
             "ece": calibration_error,
+            "aurc": lambda weights: aurc(confidence, wrong, weights),
         }
         found = {name: self._bootstrapped(statistic) for name, statistic in statistics.items()}
         null = ece_with_null(scores, y, bins=ECE_BINS, seed=self.seed)
@@ -85,6 +91,8 @@ class Judge:
             "null_95": null.null_95,
             "bins": ECE_BINS,
             "view": "positive class",
+            "equal_mass": ece(scores, y, bins=ECE_BINS, binning=Binning.EQUAL_MASS),
+            "debiased": debiased_ece(scores, y, bins=ECE_BINS),
         }
         return found
 

@@ -195,6 +195,8 @@ def calibration(scores: Floats, labels: NDArray[np.bool_], figure: Mapping[str, 
         f"ECE {figure['value']:.3f}; a perfectly calibrated model of the same scores would show"
         f" {figure['null_mean']:.3f} on average and up to {figure['null_95']:.3f}. Bars are 95 % intervals,"
         " the area of a dot grows with its samples."
+        f" In bins of equal count the ECE is {figure['equal_mass']:.3f}, and the root mean square error without the"
+        f" bias of bins {figure['debiased']:.3f}."
     )
     return draw("reliability", "Reliability", caption, plot)
 

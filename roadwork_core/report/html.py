@@ -15,13 +15,14 @@ from .figures import PALETTE, Figure
 
 TEMPLATE = "report.html.j2"
 #: Metrics of which less is better, and which therefore get no bar from 0 to 1.
-LESS_IS_BETTER = frozenset({"nll", "brier", "ece", "selective_risk"})
+LESS_IS_BETTER = frozenset({"nll", "brier", "ece", "aurc", "selective_risk"})
 TITLES = {
     "mcc": "MCC",
     "f1": "F1",
     "auroc": "AUROC",
     "nll": "NLL",
     "ece": "ECE",
+    "aurc": "AURC",
     "brier": "Brier",
 }
 _DARK = {

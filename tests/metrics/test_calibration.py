@@ -15,6 +15,7 @@ from sklearn import calibration, metrics
 from roadwork_core.metrics import (
     InvalidScores,
     brier,
+    classwise_ece,
     debiased_ece,
     ece,
     ece_with_null,
@@ -156,3 +157,26 @@ def test_the_two_views_of_calibration_differ_as_they_are_named() -> None:
 def test_confidences_outside_zero_and_one_are_refused() -> None:
     with pytest.raises(InvalidScores, match=r"\[0, 1\]"):
         ece([1.2], [1])
+
+
+def test_the_classwise_error_is_the_mean_of_plain_loops_over_classes_and_bins() -> None:
+    rng = np.random.default_rng(5)
+    logits, labels = rng.normal(size=(200, 3)), rng.integers(0, 3, 200)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    errors = []
+    for index in range(3):
+        total = 0.0
+        for bin_ in range(10):
+            inside = (p[:, index] > bin_ / 10) & (p[:, index] <= (bin_ + 1) / 10)
+            total += abs(p[inside, index].sum() - (labels[inside] == index).sum())
+        errors.append(total / 200)
+    assert classwise_ece(logits, labels, bins=10) == pytest.approx(np.mean(errors), abs=1e-12)
+
+
+def test_the_classwise_error_sees_what_the_top_label_hides() -> None:
+    """One class is always given .3 and never comes, another .1 and comes three times in ten: the top label is right."""
+    logits = np.log(np.tile([0.6, 0.3, 0.1], (1000, 1)))
+    labels = np.repeat([0, 2], [600, 400])
+    confidence, correct = top_label(logits, labels)
+    assert ece(confidence, correct) == pytest.approx(0.0, abs=1e-12)
+    assert classwise_ece(logits, labels) == pytest.approx((0.0 + 0.3 + 0.3) / 3)

@@ -76,3 +76,15 @@ def test_set_metrics() -> None:
     assert coverage_by_class(sets, labels).tolist() == [0.5, 0.5]
     assert mean_set_size(sets) == 1.0
     assert math.isnan(coverage_by_class(sets, [0, 0, 0, 0])[1])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3)), min_size=1, max_size=12).filter(
+        lambda rows: sum(weight for *_, weight in rows) > 0
+    )
+)
+def test_aurc_counts_a_sample_as_often_as_its_weight_says(rows: list[tuple[int, bool, int]]) -> None:
+    confidence, losses, weights = (np.array(column, dtype=np.float64) for column in zip(*rows, strict=True))
+    times = weights.astype(np.int64)
+    expected = aurc(np.repeat(confidence, times), np.repeat(losses, times))
+    assert aurc(confidence, losses, weights) == pytest.approx(expected, abs=1e-12)

@@ -200,7 +200,7 @@ def test_the_plateau_is_the_widest_run_of_best_cuts() -> None:
 
 def test_every_plot_draws_small_and_lopsided_data() -> None:
     scores, labels = np.array([0.0, 1.0, 0.5, 0.5]), np.array([False, True, True, False])
-    ece = {"value": 0.1, "null_mean": 0.1, "null_95": 0.2}
+    ece = {"value": 0.1, "null_mean": 0.1, "null_95": 0.2, "equal_mass": 0.1, "debiased": 0.0}
     history = [{"epoch": 1, "train_loss": 0.7, "mcc": None}]
     for figure in (
         plots.roc(scores, labels, None),
