@@ -212,11 +212,15 @@ def _curve(cuts: Cuts, counts: Counts, objective: Objective, chosen: int, n_thre
 
 def class_weights(labels: Booleans, target_prior: float | None) -> tuple[float, float]:
     """Weights (positive, negative) that make `target_prior` the share of positives; the total stays n."""
+    return prior_weights(float(labels.mean()), target_prior)
+
+
+def prior_weights(share: float, target_prior: float | None) -> tuple[float, float]:
+    """Weights (positive, negative) that bring a `share` of positives to `target_prior`; the total stays."""
     if target_prior is None:
         return 1.0, 1.0
     if not 0.0 < target_prior < 1.0:
         raise InvalidScores(f"target_prior must lie strictly between 0 and 1, not {target_prior}")
-    share = float(labels.mean())
     return target_prior / share, (1.0 - target_prior) / (1.0 - share)
 
 

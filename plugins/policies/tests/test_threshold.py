@@ -300,7 +300,10 @@ def test_the_bootstrap_cut_is_the_median_of_the_best_cuts_of_resamples_of_whole_
 def test_where_no_resample_has_both_classes_the_cut_is_the_empirical_one_and_says_so(
     context: Callable[..., Any], threshold: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roadwork_policies.threshold.resampled_weights", lambda codes, *_: [1.0 * (codes == 0)])
+    def first_group(margins: Any, positive: Any, codes: Any, *_: Any) -> list[tuple[Any, ...]]:
+        return [(margins, 1.0 * (positive & (codes == 0)), 1.0 * (~positive & (codes == 0)))]
+
+    monkeypatch.setattr("roadwork_policies.threshold.resampled_counts", first_group)
     policy = threshold().build(context(binary(np.asarray([-1.0, 1.0])), np.asarray([0, 1])))
     assert policy.threshold == 0.0
     assert policy.summary()["method"] == "empirical"

@@ -28,9 +28,11 @@ from roadwork_core.metrics.sweep import (
     SweepResult,
     best_cut,
     class_weights,
+    prior_weights,
     require_both_classes,
 )
 
+from .cells import resampled_counts
 from .folds import stratified_folds, training_parts
 
 if TYPE_CHECKING:
@@ -156,16 +158,29 @@ def _plug_in(samples: Samples, options: Threshold) -> float:
 
 def _bootstrap(samples: Samples, options: Threshold, seed: int) -> float | None:
     """The median of the best cuts of resamples by group; None where no resample has one."""
-    rng = np.random.default_rng([seed, 2])
-    cuts = []
-    for counts in resampled_weights(samples.codes, options.bootstrap, rng):
-        drawn = counts > 0
-        if 0 < samples.positive[drawn].sum() < drawn.sum():
-            try:
-                cuts.append(_hard(samples, options, counts).threshold)
-            except InvalidScores:
-                continue
+    weights = class_weights(samples.positive, options.target_prior)
+    cuts = _resampled_cuts(samples, options, np.random.default_rng([seed, 2]), weights)
     return float(np.median(cuts)) if cuts else None
+
+
+def _resampled_cuts(
+    samples: Samples, options: Threshold, rng: np.random.Generator, weights: tuple[float, float] | None
+) -> list[float]:
+    """The best cuts of resamples by group that have both classes and a cut that meets the constraint. `weights` are
+    those of the classes; None: those that bring each resample to the target prior."""
+    objective, cuts = objective_of(options), []
+    for margins, positive, negative in resampled_counts(
+        samples.margins, samples.positive, samples.codes, options.bootstrap, rng
+    ):
+        p, n = positive.sum(), negative.sum()
+        if p == 0 or n == 0:
+            continue
+        w1, w0 = weights or prior_weights(float(p / (p + n)), options.target_prior)
+        try:
+            cuts.append(best_cut(margins, positive * w1, negative * w0, objective).threshold)
+        except InvalidScores:
+            continue
+    return cuts
 
 
 @frozen
@@ -236,19 +251,28 @@ def _counts(samples: Samples, options: Threshold, decided: Booleans) -> Floats:
 
 def threshold_interval(samples: Samples, options: Threshold, method: str, seed: int) -> dict[str, Any]:
     """The 95 % interval of t itself when whole groups of val_calib are resampled."""
+    rng = np.random.default_rng([seed, 1])
+    if method == "plug_in":
+        cuts = _resampled_plug_in(samples, options, rng, seed)
+    else:
+        # The median of best cuts varies less than a best cut does: for bootstrap this errs to the wide side.
+        cuts = _resampled_cuts(samples, options, rng, None)
+    low, high = percentile_interval(np.asarray(cuts), 0.95) if cuts else (np.nan, np.nan)
+    finite = bool(np.isfinite(low) and np.isfinite(high))
+    return {"low": low if finite else None, "high": high if finite else None, "level": 0.95, "resamples": len(cuts)}
+
+
+def _resampled_plug_in(samples: Samples, options: Threshold, rng: np.random.Generator, seed: int) -> list[float]:
     cuts = []
-    for counts in resampled_weights(samples.codes, options.bootstrap, np.random.default_rng([seed, 1])):
+    for counts in resampled_weights(samples.codes, options.bootstrap, rng):
         index = np.repeat(np.arange(counts.size), counts.astype(np.int64))
         drawn = Samples(samples.margins[index], samples.positive[index], samples.codes[index])
         if 0 < drawn.positive.sum() < drawn.positive.size:
             try:
-                # The median of best cuts varies less than a best cut does: for bootstrap this errs to the wide side.
-                cuts.append(choose(drawn, options, "empirical" if method == "bootstrap" else method, seed).threshold)
+                cuts.append(choose(drawn, options, "plug_in", seed).threshold)
             except DataError:
                 continue
-    low, high = percentile_interval(np.asarray(cuts), 0.95) if cuts else (np.nan, np.nan)
-    finite = bool(np.isfinite(low) and np.isfinite(high))
-    return {"low": low if finite else None, "high": high if finite else None, "level": 0.95, "resamples": len(cuts)}
+    return cuts
 
 
 def fit(options: Threshold, ctx: PolicyContext) -> ThresholdPolicy:
