@@ -65,18 +65,21 @@ def plugins() -> Plugins:
     return Plugins.load()
 
 
+def noise_pictures(size: int) -> Iterator[Labelled]:
+    """Noise, every second one with a bright square: a roadwork."""
+    rng = np.random.default_rng(size)
+    for number in range(size):
+        pixels = rng.integers(0, 160, (24, 20 + number % 5, 3), dtype=np.uint8)
+        pixels[4:14, 4:14] += np.uint8(70 * (number % 2))
+        yield Image.fromarray(pixels), number % 2
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished stage prepare: noise, with a bright square in the pictures of roadworks."""
-    rng = np.random.default_rng(0)
-
-    def pictures(size: int) -> Iterator[Labelled]:
-        for number in range(size):
-            pixels = rng.integers(0, 160, (24, 20 + number % 5, 3), dtype=np.uint8)
-            pixels[4:14, 4:14] += np.uint8(70 * (number % 2))
-            yield Image.fromarray(pixels), number % 2
-
-    return write_prepared(tmp_path_factory.mktemp("run"), {split: pictures(size) for split, size in SIZES.items()})
+    return write_prepared(
+        tmp_path_factory.mktemp("run"), {split: noise_pictures(size) for split, size in SIZES.items()}
+    )
 
 
 def context(
@@ -203,6 +206,44 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_same_weights_follow(
     assert sha256_file(tmp_path / "train" / "weights.safetensors") == sha256_file(
         trained / "train" / "weights.safetensors"
     )
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "class_balanced", "group_balanced"])
+def test_with_every_sampler_two_interruptions_change_no_byte(
+    sampler: str, prepared: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import signal
+
+    from roadwork_core.training.feed import PictureFeed
+    from roadwork_core.training.loop import Loop
+
+    spec = SPEC + f'sampler = "{sampler}"\n'
+    update, training = Loop._update, PictureFeed.training
+    steps, stops, drawn = [0], {2, 5}, []
+
+    def interrupting(self: Loop, *, last: bool) -> None:
+        steps[0] += 1
+        if steps[0] in stops:
+            signal.raise_signal(signal.SIGINT)
+        update(self, last=last)
+
+    def listening(self: PictureFeed, epoch: int, batches: Any) -> Any:
+        for batch, pictures in zip(batches, training(self, epoch, batches), strict=False):
+            drawn.append((epoch, *batch))
+            yield pictures
+
+    monkeypatch.setattr(PictureFeed, "training", listening)
+    train.run(context("train", prepared, plugins, tmp_path / "whole", spec=spec))
+    expected = drawn.copy()
+    drawn.clear()
+    monkeypatch.setattr(Loop, "_update", interrupting)
+    for _ in stops:  # one in each epoch, in the middle of it
+        with pytest.raises(KeyboardInterrupt):
+            train.run(context("train", prepared, plugins, tmp_path / "parts", spec=spec))
+    train.run(context("train", prepared, plugins, tmp_path / "parts", spec=spec))
+    assert drawn == expected
+    whole, parts = (tmp_path / name / "train" / "weights.safetensors" for name in ("whole", "parts"))
+    assert sha256_file(parts) == sha256_file(whole)
 
 
 def test_a_non_finite_loss_exports_nothing(prepared: Path, plugins: Plugins, tmp_path: Path) -> None:
