@@ -24,6 +24,7 @@ COMMANDS = {
     "bundle": ("bundle", "verify, show and compare bundles"),
     "predict": ("predict", "decide on images or folders with a bundle"),
     "evaluate": ("evaluate", "measure a bundle on labelled images, with intervals and a report"),
+    "deploy": ("deploy", "make a verified bundle the one that is served, and go back"),
     "policy": ("policy", "fit and apply decision policies to logits from elsewhere"),
 }
 #: Entry-point group in which a plugin announces the names of its commands, so that --help need not import it.
