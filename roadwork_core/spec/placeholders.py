@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..component import Constraint
+from ..errors import RoadworkError
 from ..plugins import Plugins
-from .fields import Array, Choice, Either, Field, Fixed, Scalar, Section, Shape, Slot, Table, fields_of
+from .fields import Array, Choice, Either, Field, FieldTypeError, Fixed, Scalar, Section, Shape, Slot, Table, fields_of
 
 _PLAIN = {bool: False, int: 1, float: 0.5, str: "..."}
 
@@ -50,9 +51,17 @@ def _number(kind: type, constraint: Constraint) -> Any:
     return 0.5 if high is None or high > 0.5 else float(high) - 0.5
 
 
+def _stands_alone(slot: Slot, name: str, plugins: Plugins) -> bool:
+    """Whether a component needs no more than its name."""
+    try:
+        return not any(field.required for field in fields_of(plugins.get(slot.kind, name)).values())
+    except (FieldTypeError, RoadworkError):
+        return False
+
+
 def _component(slot: Slot, plugins: Plugins) -> Any:
     names = plugins.names(slot.kind)
-    table = {"use": names[0] if names else "..."}
+    table = {"use": next((name for name in names if _stands_alone(slot, name, plugins)), names[0] if names else "...")}
     if slot.many:
         return [table]
     return {"name": table} if slot.named else table

@@ -116,11 +116,11 @@ def shards(tmp_path: Path) -> Path:
 def test_the_names_of_files_tell_the_splits(tmp_path: Path) -> None:
     folder = shards(tmp_path)
     assert [sample.split for sample in samples(folder, own_splits=True)] == ["test", "train", "train"]
-    assert [sample.split for sample in samples(folder, splits=("train",))] == [None, None]
+    assert [sample.split for sample in samples(folder, only_splits=("train",))] == [None, None]
     assert len(samples(folder, files=("data/test-*.parquet",))) == 1
     write(tmp_path / "e/default/val/0000.parquet", {"image": pictures([jpeg(1)]), "label": ["a"]})
     assert samples(tmp_path / "e", own_splits=True)[0].split == "val"
-    assert 'no split "val" (there is test, train)' in refused(folder, splits=("val",))
+    assert 'no split "val" (there is test, train)' in refused(folder, only_splits=("val",))
 
 
 def test_a_series_with_a_gap_is_refused(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class HuggingFace:
     files: tuple[str, ...] = option(
         default=("**/*.parquet",), min_length=1, pattern=r".*\.parquet", help="patterns of the files to take"
     )
-    splits: tuple[str, ...] | None = option(
+    only_splits: tuple[str, ...] | None = option(
         default=None, min_length=1, help='only these splits, as file names tell them (train of "train-00000-of-00002")'
     )
     own_splits: bool = option(default=False, help="the data's own splits are kept; see data.splits.assign")
@@ -63,11 +63,11 @@ class HuggingFace:
         from .parquet import open_parquet, split_of
 
         files = [(split_of(name), path) for name, path in parquet_files(*self._where(), ctx.report)]
-        if self.splits is not None:
+        if self.only_splits is not None:
             here = list(dict.fromkeys(split for split, _ in files))
-            if absent := [split for split in self.splits if split not in here]:
+            if absent := [split for split in self.only_splits if split not in here]:
                 raise DataError(f'no split "{absent[0]}"', path=self.path, hint=f"there is {', '.join(here)}")
-            files = [(split, path) for split, path in files if split in self.splits]
+            files = [(split, path) for split, path in files if split in self.only_splits]
         samples: list[Sample] = []
         inconsistent = 0
         for split, path in files:
@@ -78,7 +78,9 @@ class HuggingFace:
         if inconsistent:
             ctx.report(f"huggingface: left out {inconsistent} rows whose description contradicts the label")
         if not samples:
-            raise DataError("holds no rows", path=self.path, hint="check data.files, data.splits and drop_inconsistent")
+            raise DataError(
+                "holds no rows", path=self.path, hint="check data.files, data.only_splits and drop_inconsistent"
+            )
         return _each_once(samples, ctx)
 
     def _where(self) -> tuple[str, str | None, Sequence[str]]:

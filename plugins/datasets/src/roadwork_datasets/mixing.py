@@ -42,6 +42,7 @@ class Mix:
                 keys = _keys(sample, digests)
                 earlier = next((first[key] for key in keys if key in first), None)
                 node: Hashable = ties[0] if ties else ("alone", name, place)
+                joined.root(node)
                 for other in [*ties[1:], *(("picture", key) for key in keys)]:
                     joined.join(node, other)
                 for key in keys:

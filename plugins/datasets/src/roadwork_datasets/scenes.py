@@ -21,7 +21,7 @@ def nested(row: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in row.items():
         table, dot, field = name.partition(".")
-        if dot and field:
+        if table and dot and field:
             inner = result.get(table)
             result[table] = {**(inner if isinstance(inner, Mapping) else {}), field: value}
         else:
