@@ -28,7 +28,7 @@ NOT_RUN = {
     "uv run pytest": "is the suite that this test belongs to",
     "uv run ruff": "is a job of its own in CI",
     "uv run mypy": "is a job of its own in CI",
-    "roadwork run street.toml": "fine-tunes a pretrained network, which takes minutes and a download",
+    "roadwork run street.toml": "trains on pictures that the reader has; tests/e2e/test_starter.py runs it",
 }
 #: Laid over the quickstart, and over what a page bases on it, wherever a page runs it, so that it takes seconds.
 SMALL = (

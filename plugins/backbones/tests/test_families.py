@@ -395,3 +395,15 @@ def test_small_cnn_is_small_and_sees_the_whole_picture() -> None:
         changed = picture.clone()
         changed[..., row, column] += 50
         assert not np.allclose(backbone(changed), before)
+
+
+def test_weights_that_cannot_be_downloaded_name_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", no_network)
+    with pytest.raises(RoadworkError, match="Network is unreachable") as caught:
+        Torchvision(name="resnet18").build(BackboneContext())
+    for way in (".safetensors", '"none"', "small_cnn"):
+        assert way in str(caught.value.hint)
