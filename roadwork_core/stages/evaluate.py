@@ -44,6 +44,8 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
         **measure(data, decider, decided, fallbacks, options=ctx.spec.evaluate, seed=ctx.spec.seed, modes=modes),
     }
     metrics["test"] = headline(metrics["policies"][decider.active])
+    if summary := _read(ctx, "score", "tta.json").get("summary"):
+        metrics["tta"] = summary
     write_atomic(ctx.folder / "metrics.json", pretty_json(metrics))
     decisions = decided[decider.active][0]
     drawn = draw_decisions(metrics, decisions, data.targets, documents) + _figures_of_the_run(ctx, documents)

@@ -65,15 +65,6 @@ def plugins() -> Plugins:
     return Plugins.load()
 
 
-def noise_pictures(size: int) -> Iterator[Labelled]:
-    """Noise, every second one with a bright square: a roadwork."""
-    rng = np.random.default_rng(size)
-    for number in range(size):
-        pixels = rng.integers(0, 160, (24, 20 + number % 5, 3), dtype=np.uint8)
-        pixels[4:14, 4:14] += np.uint8(70 * (number % 2))
-        yield Image.fromarray(pixels), number % 2
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished stage prepare: noise, with a bright square in the pictures of roadworks."""
