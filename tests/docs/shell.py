@@ -25,6 +25,7 @@ from .pages import Block
 NOT_RUN = {
     "pip install": "changes the environment; the package is put on the path instead",
     "uv sync": "changes the environment",
+    "hf download": "fetches ten gigabytes",
     "uv run pytest": "is the suite that this test belongs to",
     "uv run ruff": "is a job of its own in CI",
     "uv run mypy": "is a job of its own in CI",
