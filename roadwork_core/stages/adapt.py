@@ -26,6 +26,7 @@ from roadwork_core.training.groups import learning_rates, parameter_groups, set_
 from roadwork_core.training.interruption import StopRequest
 from roadwork_core.training.precision import make_accelerator, scaler_of
 from roadwork_core.training.progress import Progress
+from roadwork_core.training.second_look import Ascending
 from roadwork_core.training.snapshot import Position, Snapshot
 from roadwork_core.training.views import ViewDataset
 
@@ -313,6 +314,11 @@ def _prepare(ctx: StageContext, rows: Sequence[Row], accelerator: Accelerator) -
     ).to(accelerator.device)
     groups = parameter_groups(adapted.module, objective, original, spec.optimizer.lr_scale)
     optimizer = (adapt.optimizer or spec.optimizer.component).build(OptimizerContext(groups=groups))
+    if isinstance(optimizer, Ascending):
+        raise UsageError(
+            "the optimizer takes two passes a step, which the stage adapt does not make",
+            hint='give [adapt] its own, such as optimizer = { use = "adamw" }',
+        )
     factor = partial(
         warmed_cosine,
         warmup_steps=min(round(adapt.warmup_ratio * total_steps), total_steps - 1),

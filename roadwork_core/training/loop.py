@@ -20,6 +20,7 @@ from .groups import learning_rates
 from .interruption import StopRequest
 from .plan import Window, epoch_windows, steps_per_epoch
 from .progress import Progress
+from .second_look import Ascending, recorded, statistics_kept
 from .selection import best_epoch, epoch_metrics, out_of_patience
 from .snapshot import Position, Snapshot
 
@@ -153,7 +154,7 @@ class Loop:
         self.set_training_mode()
         source = iter(self.feed.training(epoch, [micro.indices for window in rest for micro in window.batches]))
         for window in rest:
-            total = self._accumulate(window, source)
+            total = self._gradient(window, source)
             if total is None:
                 break
             self._unread.append((total, window.samples))
@@ -161,6 +162,22 @@ class Loop:
             self._between_steps()
         if self._agreed(self._stop.received is not None):
             self._interrupt()
+
+    def _gradient(self, window: Window, source: Iterator[Batch]) -> Tensor | None:
+        """The window's mean loss, with the gradients in place that the optimizer steps by; None when stopped."""
+        optimizer = self.snapshot.optimizer
+        if not isinstance(optimizer, Ascending):
+            return self._accumulate(window, source)
+        kept: list[Batch] = []
+        total = self._accumulate(window, recorded(source, kept))
+        if total is not None:
+            optimizer.ascend()
+            self.snapshot.optimizer.zero_grad(set_to_none=True)
+            # Dropout and mixing draw from the seed of the step, so they are the same once more.
+            with statistics_kept(self.snapshot.model):
+                self._accumulate(window, iter(kept))
+            optimizer.descend()
+        return total
 
     def _accumulate(self, window: Window, source: Iterator[Batch]) -> Tensor | None:
         """The window's mean loss with its gradients in place; None when the pictures ended by a stop request."""

@@ -46,6 +46,12 @@ class TestMuon(OptimizerContract):
     variants = ({"nesterov": False, "newton_schulz_steps": 3},)
 
 
+class TestSam(OptimizerContract):
+    component = "schedulers/sam"
+    options: ClassVar = {"base": {"use": "adamw", "lr": 0.02}}
+    variants = ({"rho": 0.2}, {"base": {"use": "muon", "lr": 0.02}})
+
+
 class TestConstant(SchedulerContract):
     component = "schedulers/constant"
     variants = ({"warmup_ratio": 0.2},)

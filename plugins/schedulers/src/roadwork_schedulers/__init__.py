@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from roadwork_core import hookimpl
 
-from .optimizers import Adafactor, AdamW, Lion, Muon, NAdam, RAdam, Sgd
+from .optimizers import Adafactor, AdamW, Lion, Muon, NAdam, RAdam, Sam, Sgd
 from .schedulers import Constant, Cosine, CosineWarmup, Linear, OneCycle, Wsd
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "NAdam",
     "OneCycle",
     "RAdam",
+    "Sam",
     "Sgd",
     "Wsd",
 ]
@@ -27,6 +28,6 @@ __all__ = [
 @hookimpl
 def roadwork_components() -> list[type]:
     return [
-        *(Adafactor, AdamW, Lion, Muon, NAdam, RAdam, Sgd),
+        *(Adafactor, AdamW, Lion, Muon, NAdam, RAdam, Sam, Sgd),
         *(Constant, Cosine, CosineWarmup, Linear, OneCycle, Wsd),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from roadwork_core import component, option
+from roadwork_core import component, option, slot
 from roadwork_core.errors import RoadworkError
 from roadwork_core.kinds import OptimizerContext, ParamGroup
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from .lion import LionOptimizer
     from .muon import MuonWithAdamW
+    from .sam import SharpnessAware
 
 Implementation = Literal["auto", "fused", "foreach", "single"]
 
@@ -210,6 +211,26 @@ class Muon:
             },
             adamw={"betas": self.betas, "eps": self.eps, **_implementation("auto", OptimizerContext(groups=others))},
         )
+
+
+@component("optimizer", "sam")
+class Sam:
+    """Any optimizer, by the gradient that is found a little uphill of the weights, which leads to flat minima.
+
+    Sharpness-aware minimisation (Foret et al., 2021, arXiv 2010.01412). Each step costs two passes over its samples;
+    BatchNorm's running statistics are those of the first.
+    """
+
+    rho: float = option(default=0.05, above=0, help="how far uphill, as a distance in the space of all weights")
+    base: Any = slot("optimizer", default={"use": "adamw"}, help="the optimizer that steps")
+
+    def build(self, ctx: OptimizerContext) -> SharpnessAware:
+        from .sam import SharpnessAware
+
+        base = self.base.build(ctx)
+        if hasattr(base, "ascend"):
+            raise RoadworkError("sam: its base looks uphill itself", hint='set optimizer.base = { use = "adamw" }')
+        return SharpnessAware(base, self.rho)
 
 
 #: What the training calls the groups of the head, whose last layer muon leaves to AdamW.
