@@ -23,8 +23,11 @@ COMMANDS = {
     "runs": ("runs", "list and show past runs"),
     "bundle": ("bundle", "verify, show and compare bundles"),
     "predict": ("predict", "decide on images or folders with a bundle"),
+    "sweep": ("sweep", "carry out many specs made from one, and compare them on val_select"),
     "evaluate": ("evaluate", "measure a bundle on labelled images, with intervals and a report"),
     "deploy": ("deploy", "make a verified bundle the one that is served, and go back"),
+    "export": ("export", "write a bundle for another runtime: ONNX Runtime, transformers"),
+    "feedback": ("feedback", "keep what served bundles said, and the labels that come later"),
     "policy": ("policy", "fit and apply decision policies to logits from elsewhere"),
 }
 #: Entry-point group in which a plugin announces the names of its commands, so that --help need not import it.

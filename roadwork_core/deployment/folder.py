@@ -55,7 +55,7 @@ class Deployment:
     def current(self) -> str | None:
         """The name of the version that is served, or None where nothing was deployed yet."""
         try:
-            target = Path(os.readlink(self.path / CURRENT))
+            target = (self.path / CURRENT).readlink()
         except OSError:
             return None
         return target.name if target.parent == Path(VERSIONS) and (self.path / target).is_dir() else None
@@ -74,7 +74,8 @@ class Deployment:
 
     def previous(self) -> str | None:
         """The version that was served before the current one and is still there."""
-        current, seen = self.current(), []
+        current = self.current()
+        seen: list[str] = []
         for entry in self.history():
             if entry["event"] == "rollback" and entry["version"] in seen:
                 # What a rollback turned away from is not where the next one leads.

@@ -1,0 +1,255 @@
+"""The store: one SQLite file in WAL mode, safe under concurrent writers and after a kill."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..errors import RoadworkError, UsageError
+from .record import Label, Recorded, Seen
+
+#: "rwfb", so that another program's file is not mistaken for a store.
+APPLICATION = 0x72776662
+VERSION = 1
+#: Seconds that a writer waits for another one.
+PATIENCE = 30.0
+
+_TABLES = """
+CREATE TABLE predictions (
+  id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, time REAL NOT NULL, bundle_id TEXT NOT NULL, policy TEXT NOT NULL,
+  label TEXT, score REAL NOT NULL, path TEXT, sha256 TEXT, logits BLOB, features BLOB);
+CREATE INDEX predictions_time ON predictions (time);
+CREATE TABLE labels (subject TEXT PRIMARY KEY, label TEXT NOT NULL, time REAL NOT NULL, source TEXT NOT NULL)
+  WITHOUT ROWID;
+"""
+# A label of this very prediction counts before one of the picture's bytes, and that before one of its path.
+_TRUTH = """COALESCE((SELECT label FROM labels WHERE subject = 'key:' || p.key),
+  (SELECT label FROM labels WHERE subject = 'sha256:' || p.sha256),
+  (SELECT label FROM labels WHERE subject = 'path:' || p.path))"""
+_COLUMNS = "p.key, p.time, p.bundle_id, p.policy, p.label, p.score, p.path, p.sha256, p.logits, p.features"
+
+
+class FeedbackStore:
+    """Predictions and labels at `path`. What a call has written is on the disk when it returns, all of it or nothing.
+
+    The file must lie on a local disk (WAL needs shared memory). Open one store per thread. Raises UsageError for a
+    file that is no store, or a missing one unless `create`; RoadworkError where it cannot be read or written.
+    """
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        self.path = path
+        if not create and not path.is_file():
+            raise UsageError("there is no such feedback store", path=path)
+        if path.is_dir():
+            raise UsageError("is a folder, not a feedback store", path=path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._told():
+            self._connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> FeedbackStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def add(self, predictions: Iterable[Seen]) -> int:
+        """Writes predictions, of one that is there already (by key) nothing; returns how many are new."""
+        rows = [
+            (
+                *(one.key, one.time, one.bundle_id, one.policy, one.label, one.score, one.path, one.sha256),
+                *(_packed(one.logits, "d"), _packed(one.features, "f")),
+            )
+            for one in predictions
+        ]
+        with self._writing() as connection:
+            before = connection.total_changes
+            connection.executemany(
+                "INSERT INTO predictions (key, time, bundle_id, policy, label, score, path, sha256, logits, features)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+                rows,
+            )
+            return connection.total_changes - before
+
+    def label(self, labels: Iterable[Label]) -> int:
+        """Writes labels; of two of one subject the later (by its time) stays. Returns how many changed something."""
+        rows = [(label.subject, label.label, label.time, label.source) for label in labels]
+        with self._writing() as connection:
+            before = connection.total_changes
+            connection.executemany(
+                "INSERT INTO labels (subject, label, time, source) VALUES (?, ?, ?, ?) ON CONFLICT (subject) DO UPDATE"
+                " SET label = excluded.label, time = excluded.time, source = excluded.source"
+                " WHERE excluded.time >= labels.time",
+                rows,
+            )
+            return connection.total_changes - before
+
+    def read(
+        self, *, bundle_id: str | None = None, since: float | None = None, labelled: bool = False
+    ) -> Iterator[Recorded]:
+        """Predictions in the order of writing, read as they stood when the iteration began; some thousands at a time
+        are held. `bundle_id` may be the first digits of one."""
+        conditions = ["1"]
+        values: list[Any] = []
+        if bundle_id is not None:
+            conditions.append("substr(p.bundle_id, 1, ?) = ?")
+            values += [len(bundle_id), bundle_id]
+        if since is not None:
+            conditions.append("p.time >= ?")
+            values.append(since)
+        if labelled:
+            conditions.append("truth IS NOT NULL")
+        statement = f"SELECT {_COLUMNS}, {_TRUTH} AS truth FROM predictions p WHERE {' AND '.join(conditions)}"
+        with self._told():
+            for row in self._connection.execute(f"{statement} ORDER BY p.id", values):
+                yield _recorded(row)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts as JSON: predictions, labelled, of these wrong and abstained, by bundle, and the span of time."""
+        with self._told():
+            rows = self._connection.execute(
+                "SELECT bundle_id, COUNT(*), COUNT(truth), SUM(truth IS NOT NULL AND label IS NOT NULL AND"
+                " label <> truth), SUM(label IS NULL), MIN(time), MAX(time)"
+                f" FROM (SELECT p.*, {_TRUTH} AS truth FROM predictions p) GROUP BY bundle_id ORDER BY MIN(time)"
+            ).fetchall()
+            labels = self._connection.execute("SELECT COUNT(*) FROM labels").fetchone()[0]
+        names = ("predictions", "labelled", "wrong", "abstained")
+        bundles = {row[0]: dict(zip(names, row[1:5], strict=True)) for row in rows}
+        return {
+            **{name: sum(entry[name] for entry in bundles.values()) for name in names},
+            "labels": labels,
+            "first": min((row[5] for row in rows), default=None),
+            "last": max((row[6] for row in rows), default=None),
+            "bundles": bundles,
+        }
+
+    def prune(self, *, before: float | None = None, keep: int | None = None) -> int:
+        """Removes predictions made before a time, then the oldest beyond `keep`, and labels that came before that time
+        and are of no prediction that is left. Returns how many predictions went."""
+        with self._writing() as connection:
+            count = 0
+            if before is not None:
+                count += connection.execute("DELETE FROM predictions WHERE time < ?", (before,)).rowcount
+            if keep is not None:
+                count += connection.execute(
+                    "DELETE FROM predictions WHERE id IN"
+                    " (SELECT id FROM predictions ORDER BY time DESC, id DESC LIMIT -1 OFFSET ?)",
+                    (keep,),
+                ).rowcount
+            if before is not None:
+                connection.execute(
+                    "DELETE FROM labels WHERE time < ? AND subject NOT IN (SELECT 'key:' || key FROM predictions UNION"
+                    " SELECT 'sha256:' || sha256 FROM predictions WHERE sha256 IS NOT NULL UNION"
+                    " SELECT 'path:' || path FROM predictions WHERE path IS NOT NULL)",
+                    (before,),
+                )
+        with self._told():
+            self._connection.execute("PRAGMA incremental_vacuum").fetchall()
+        return count
+
+    def _prepare(self) -> None:
+        with self._told():
+            application, version = (self._pragma(name) for name in ("application_id", "user_version"))
+            if application == 0 and version == 0 and not self._tables():
+                self._create()
+                application, version = (self._pragma(name) for name in ("application_id", "user_version"))
+            if application != APPLICATION:
+                raise UsageError("is not a feedback store", path=self.path)
+            if version > VERSION:
+                raise UsageError(
+                    f"is a feedback store of version {version}, which this roadwork does not know",
+                    path=self.path,
+                    hint="use a newer roadwork",
+                )
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+
+    def _create(self) -> None:
+        self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        with self._writing() as connection:
+            # Another process may have been quicker.
+            if not self._tables():
+                for statement in _TABLES.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {APPLICATION}")
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _pragma(self, name: str) -> int:
+        return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def _tables(self) -> int:
+        return int(self._connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0])
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._told():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            message = str(error)
+            if "not a database" in message:
+                raise UsageError("is not a feedback store", path=self.path) from None
+            hint = "another process has been writing for long" if "locked" in message else None
+            raise RoadworkError(f"the feedback store cannot be used: {message}", path=self.path, hint=hint) from None
+
+
+def _packed(values: Sequence[float] | None, code: str) -> bytes | None:
+    if values is None:
+        return None
+    packed = array(code, values)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def _unpacked(content: bytes | None, code: str) -> tuple[float, ...] | None:
+    if content is None:
+        return None
+    packed = array(code, content)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return tuple(packed)
+
+
+def _recorded(row: Sequence[Any]) -> Recorded:
+    key, time, bundle_id, policy, label, score, path, sha256, logits, features, truth = row
+    return Recorded(
+        seen=Seen(
+            key=key,
+            time=time,
+            bundle_id=bundle_id,
+            policy=policy,
+            label=label,
+            score=score,
+            path=path,
+            sha256=sha256,
+            logits=_unpacked(logits, "d"),
+            features=_unpacked(features, "f"),
+        ),
+        truth=truth,
+    )
