@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import comb
+from math import lgamma, log
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from attrs import frozen
 
 from ..errors import DataError
-from ..metrics import COUNT_METRICS, Counts, auroc, average_precision, bootstrap, brier, group_counts, paired_difference
-from ..report.evaluation import DECISION_METRICS
+from ..metrics import Counts, auroc, average_precision, bootstrap, brier, paired_difference
+from ..report.evaluation import DECISION_METRICS, decision_counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,12 +55,13 @@ def compare(
     scores = first.answering.scores[a], second.answering.scores[b]
     options: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
     metrics = {
-        name: _counted(name, truth, (said[0] == positive, said[1] == positive), groups, options)
+        name: _counted([decision_counts(name, targets, one, positive, groups) for one in said], options)
         for name in DECISION_METRICS
     }
-    # Coverage is the recall of being answered, where every sample asks for it.
-    everyone = np.ones(len(a), dtype=np.bool_)
-    metrics["coverage"] = _counted("recall", everyone, (first.answered[a], second.answered[b]), groups, options)
+    # Coverage is the accuracy of answering, where to answer is always right.
+    always = np.ones(len(a), dtype=np.int64)
+    answers = (one.astype(np.int64) for one in (first.answered[a], second.answered[b]))
+    metrics["coverage"] = _counted([decision_counts("accuracy", always, one, 1, groups) for one in answers], options)
     if truth.any() and not truth.all():
         metrics |= {name: _scored(name, truth, scores, groups, options) for name in SCORE_METRICS}
     return {
@@ -81,7 +82,9 @@ def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> 
     """
     gained, lost = int((second_right & ~first_right).sum()), int((first_right & ~second_right).sum())
     n, k = gained + lost, min(gained, lost)
-    p = min(1.0, 2.0 * sum(comb(n, i) for i in range(k + 1)) / 2**n) if n else 1.0
+    # In logarithms: 2**n is no float beyond n = 1,023.
+    logs = [lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) - n * log(2.0) for i in range(k + 1)]
+    p = min(1.0, 2.0 * float(np.exp(np.logaddexp.reduce(logs))))
     return {"gained": gained, "lost": lost, "p_value": p}
 
 
@@ -96,16 +99,11 @@ def _shared(first: Answers, second: Answers) -> tuple[NDArray[np.int64], NDArray
 
 
 def _counted(
-    name: str,
-    truth: NDArray[np.bool_],
-    said: tuple[NDArray[np.bool_], NDArray[np.bool_]],
-    groups: NDArray[Any],
-    options: dict[str, Any],
+    counted: list[tuple[NDArray[np.float64], Callable[[Counts], NDArray[np.float64]]]], options: dict[str, Any]
 ) -> dict[str, Any]:
-    metric = COUNT_METRICS[name]
-    tables = [group_counts(truth, decided, groups) for decided in said]
-    values = [float(metric(Counts.from_columns(table.sum(axis=0)))) for table in tables]
-    difference = paired_difference(tables[0], tables[1], metric, **options)
+    (first, metric), (second, _) = counted
+    values = [float(metric(Counts.from_columns(table.sum(axis=0)))) for table in (first, second)]
+    difference = paired_difference(first, second, metric, **options)
     return {"first": values[0], "second": values[1], "difference": difference.to_json()}
 
 

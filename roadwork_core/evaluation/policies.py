@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..metrics import COUNT_METRICS, group_counts, paired_difference
+from ..metrics import paired_difference
 from .measure import Decided, Labelled
 
 if TYPE_CHECKING:
@@ -60,10 +60,9 @@ def compare_policies(data: Labelled, decider: Decider, decided: Decided, judge: 
 
 
 def _difference(judge: Judge, before: Decisions, after: Decisions, metric: str) -> dict[str, Any]:
-    truth = judge.labels == judge.positive
-    tables = [group_counts(truth, one.labels == judge.positive, judge.group_names) for one in (before, after)]
+    (first, statistic), (second, _) = (judge.counts(metric, one.labels) for one in (before, after))
     return paired_difference(
-        tables[0], tables[1], COUNT_METRICS[metric], level=judge.level, resamples=judge.resamples, seed=judge.seed
+        first, second, statistic, level=judge.level, resamples=judge.resamples, seed=judge.seed
     ).to_json()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..kinds import AugmentationContext, Kind
-from ..metrics import COUNT_METRICS, group_counts, paired_difference
+from ..metrics import paired_difference
 from ..report.evaluation import Judge
 from ..spec import resolve_component
 from .measure import Decided, Labelled, decide_all
@@ -92,10 +92,7 @@ def _difference(
 ) -> dict[str, Any]:
     """The metric after less the metric before, where neither abstains."""
     copies = np.tile(before, len(after))
-    tables = [
-        group_counts(several.labels == judge.positive, labels == judge.positive, several.group_names)
-        for labels in (copies, np.concatenate(list(after)))
-    ]
+    (first, statistic), (second, _) = (several.counts(metric, one) for one in (copies, np.concatenate(list(after))))
     return paired_difference(
-        tables[0], tables[1], COUNT_METRICS[metric], level=judge.level, resamples=judge.resamples, seed=judge.seed
+        first, second, statistic, level=judge.level, resamples=judge.resamples, seed=judge.seed
     ).to_json()

@@ -146,12 +146,14 @@ class Judge:
         which counts every class."""
         if not mask.any():
             return {name: dict(NOTHING) for name in DECISION_METRICS}
-        groups = self.group_names[mask]
-        table = group_counts(self.labels[mask] == self.positive, decided[mask] == self.positive, groups)
-        found = {name: self._of_counts(table, COUNT_METRICS[name]) for name in DECISION_METRICS}
-        if len(self.classes) > 2:
-            found["accuracy"] = self.share(decided == self.labels, mask)
-        return found
+        return {name: self._of_counts(*self.counts(name, decided[mask], mask)) for name in DECISION_METRICS}
+
+    def counts(
+        self, name: str, decided: NDArray[np.int64], mask: NDArray[np.bool_] | None = None
+    ) -> tuple[Floats, Callable[[Counts], Floats]]:
+        """`decision_counts` of the labels `decided` for the samples in `mask` (default: all)."""
+        chosen = np.ones(self.n, dtype=np.bool_) if mask is None else mask
+        return decision_counts(name, self.labels[chosen], decided, self.positive, self.group_names[chosen])
 
     def confusion(self, decided: NDArray[np.int64]) -> dict[str, Any]:
         """Counts, rows the true class, columns the decided one and last the abstentions."""
@@ -225,6 +227,19 @@ class Judge:
     def _bootstrapped(self, statistic: Callable[[Floats], float]) -> dict[str, Any]:
         estimate = bootstrap(statistic, self.group_names, level=self.level, resamples=self.resamples, seed=self.seed)
         return _plain(estimate)
+
+
+def decision_counts(
+    name: str, labels: NDArray[np.int64], decided: NDArray[np.int64], positive: int, groups: NDArray[Any]
+) -> tuple[Floats, Callable[[Counts], Floats]]:
+    """Counts per group (groups, 4) and the function of them that is the metric `name`.
+
+    They are those of the positive class against the rest, but for accuracy, which counts every class: its counts are
+    the right ones among all, in the place of tp and fp.
+    """
+    if name == "accuracy":
+        return group_counts(decided == labels, np.ones(len(labels), dtype=np.bool_), groups), COUNT_METRICS["precision"]
+    return group_counts(labels == positive, decided == positive, groups), COUNT_METRICS[name]
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -103,6 +104,27 @@ def test_mcnemar_is_scipys_binomial_test(gained: int, lost: int) -> None:
     second = np.array([True] * gained + [False] * lost + [True] * 10)
     expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
     assert mcnemar(first, second) == {"gained": gained, "lost": lost, "p_value": pytest.approx(expected)}
+
+
+def test_mcnemar_takes_as_many_samples_as_there_are() -> None:
+    first = np.array([False] * 5300 + [True] * 5000)
+    found = mcnemar(first, ~first)
+    assert found["p_value"] == pytest.approx(binomtest(5300, 10_300).pvalue, rel=1e-6)
+
+
+def test_accuracy_of_many_classes_counts_every_class() -> None:
+    rng = np.random.default_rng(7)
+    truth, said = rng.integers(0, 4, 300), [rng.integers(0, 4, 300) for _ in range(2)]
+    pair = [attrs.evolve(answers(truth, rng.random(300)), answering=labelled(labels)) for labels in said]
+    line = compare(pair[0], pair[1], positive=2, resamples=100)["metrics"]["accuracy"]
+    assert line["first"] == pytest.approx(sk.accuracy_score(truth, said[0]))
+    assert line["second"] == pytest.approx(sk.accuracy_score(truth, said[1]))
+    assert line["difference"]["value"] == pytest.approx(line["second"] - line["first"])
+
+
+def labelled(labels: np.ndarray) -> Decisions:
+    n = len(labels)
+    return Decisions(labels=labels, scores=np.full(n, 0.5), sets=labels[:, None] == np.arange(4), reasons=[""] * n)
 
 
 def test_what_cannot_be_compared_is_told() -> None:
