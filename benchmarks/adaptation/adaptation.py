@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cases", nargs="+", default=["weather", "signs"], choices=["weather", "signs"])
     parser.add_argument("--objectives", nargs="+", default=["vicreg", "dino"])
+    parser.add_argument("--epochs", type=int, help="of the stage adapt (default: 20 for weather, 3 for signs)")
     options = parser.parse_args()
     options.runs_dir.mkdir(parents=True, exist_ok=True)
     weather = options.runs_dir / "weather.toml"
@@ -121,7 +122,8 @@ def main() -> None:
     print("| data | objective | MCC without | with | difference | AUROC without | with | difference | MCC by seed |")
     print("|:--|:--|--:|--:|--:|--:|--:|--:|--:|")
     for case in options.cases:
-        spec, more, epochs = cases[case]
+        spec, more, usual = cases[case]
+        epochs = options.epochs or usual
         seeds = range(1, options.seeds + 1)
         plain = [run(spec, options.runs_dir, f"{case}-plain-{seed}", seed, None) for seed in seeds]
         for objective in options.objectives:
