@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from .bundle.runtime import Runtime
     from .data.preprocessing import Preprocessing
     from .data.sample import Sample
     from .decisions import Decisions
+    from .plugins import Plugins
 
 
 class Kind(StrEnum):
@@ -46,9 +48,6 @@ Report = Callable[[str], None]
 def _silent(_: str) -> None: ...
 
 
-# --- dataset ---------------------------------------------------------------------------------------------------
-
-
 @frozen(kw_only=True)
 class DatasetContext:
     """`cache_dir` keeps what a dataset makes or fetches (owned by this dataset and these options alone)."""
@@ -62,9 +61,6 @@ class DatasetComponent(Protocol):
     """`build` lists the samples, in a stable order, without decoding images."""
 
     def build(self, ctx: DatasetContext) -> Sequence[Sample]: ...
-
-
-# --- augmentation ----------------------------------------------------------------------------------------------
 
 
 @frozen(kw_only=True)
@@ -86,9 +82,6 @@ class AugmentationComponent(Protocol):
     batch: ClassVar[bool] = False
 
     def build(self, ctx: AugmentationContext) -> Callable[..., Any]: ...
-
-
-# --- backbone, adapter, head -----------------------------------------------------------------------------------
 
 
 @frozen(kw_only=True)
@@ -160,9 +153,6 @@ class HeadComponent(Protocol):
     def build(self, ctx: HeadContext) -> nn.Module: ...
 
 
-# --- loss, optimizer, scheduler --------------------------------------------------------------------------------
-
-
 @frozen(kw_only=True)
 class LossContext:
     """`class_counts`: int64 (C,) of the train split; `positive` is the index of the positive class."""
@@ -229,9 +219,6 @@ class SchedulerComponent(Protocol):
     def build(self, ctx: SchedulerContext) -> torch.optim.lr_scheduler.LRScheduler: ...
 
 
-# --- objective -------------------------------------------------------------------------------------------------
-
-
 @frozen(kw_only=True)
 class ObjectiveContext:
     """`backbone` is the adapted student that trains; `total_steps` counts optimizer steps of the stage."""
@@ -259,9 +246,6 @@ class Objective(Protocol):
 
 class ObjectiveComponent(Protocol):
     def build(self, ctx: ObjectiveContext) -> nn.Module: ...
-
-
-# --- calibrator, policy ----------------------------------------------------------------------------------------
 
 
 @frozen(kw_only=True)
@@ -348,9 +332,6 @@ class PolicyComponent(Protocol):
         ...
 
 
-# --- test-time augmentation ------------------------------------------------------------------------------------
-
-
 @frozen(kw_only=True)
 class TtaContext:
     """`to_input(image, size)` is the evaluation transform: uint8 (3, H, W) to uint8 (3, h, w) at `size` = (h, w).
@@ -385,9 +366,6 @@ class TtaComponent(Protocol):
     def build(self, ctx: TtaContext) -> Tta: ...
 
 
-# --- tracker ---------------------------------------------------------------------------------------------------
-
-
 @frozen(kw_only=True)
 class TrackerContext:
     """`folder` is the tracker's own folder in the run directory."""
@@ -402,7 +380,28 @@ class TrackerComponent(Protocol):
     def build(self, ctx: TrackerContext) -> Any: ...
 
 
-#: The kinds that a spec of this release can name, with the protocol of their component.
+@frozen(kw_only=True)
+class ExporterContext:
+    """`runtime` is a verified bundle on the CPU; `folder`, empty, becomes the export when `build` returns."""
+
+    runtime: Runtime
+    plugins: Plugins
+    folder: Path
+    report: Report = _silent
+
+
+class ExporterComponent(Protocol):
+    """Writes the bundle into `ctx.folder` in a form of its own; data in formats that cannot carry code.
+
+    `build` tries what it wrote on the golden pictures and returns a JSON table of what it found. It raises
+    UsageError for a bundle that it cannot express, VerificationError where the export decides otherwise.
+    """
+
+    def build(self, ctx: ExporterContext) -> Mapping[str, Any]: ...
+
+
+#: The kinds of component of this release, with the protocol of each. Exporters are named by `roadwork export`, the
+#: others by a spec.
 CONTRACTS: Mapping[Kind, type] = {
     Kind.DATASET: DatasetComponent,
     Kind.AUGMENTATION: AugmentationComponent,
@@ -417,4 +416,5 @@ CONTRACTS: Mapping[Kind, type] = {
     Kind.POLICY: PolicyComponent,
     Kind.TTA: TtaComponent,
     Kind.TRACKER: TrackerComponent,
+    Kind.EXPORTER: ExporterComponent,
 }

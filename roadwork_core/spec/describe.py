@@ -16,7 +16,8 @@ from .fields import Array, Choice, Either, Field, Fixed, Scalar, Section, Shape,
 from .placeholders import placeholder
 from .values import table_of
 
-#: Where in a spec a component of each kind is written; a name stands for the user's own.
+#: Where in a spec a component of each kind is written; a name stands for the user's own. An exporter stands in none:
+#: its table shows its options.
 PLACES: Mapping[Kind, tuple[str | int, ...]] = {
     Kind.DATASET: ("data",),
     Kind.AUGMENTATION: ("augment", 0),
@@ -31,6 +32,7 @@ PLACES: Mapping[Kind, tuple[str | int, ...]] = {
     Kind.POLICY: ("policy", "name"),
     Kind.TTA: ("tta",),
     Kind.TRACKER: ("tracker", 0),
+    Kind.EXPORTER: ("exporter",),
 }
 #: Class attributes that say how the core treats a component.
 _TRAITS = {"batch": Kind.AUGMENTATION, "soft_targets": Kind.LOSS, "mode": Kind.POLICY}

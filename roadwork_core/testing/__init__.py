@@ -10,6 +10,7 @@ from .augmentations import AugmentationContract
 from .backbones import BackboneContract
 from .contract import ComponentContract, ConformanceError
 from .datasets import DatasetContract
+from .exporters import ExporterContract
 from .heads import HeadContract
 from .losses import LossContract
 from .objectives import ObjectiveContract
@@ -29,6 +30,7 @@ __all__ = [
     "ComponentContract",
     "ConformanceError",
     "DatasetContract",
+    "ExporterContract",
     "HeadContract",
     "LossContract",
     "ObjectiveContract",
@@ -40,7 +42,7 @@ __all__ = [
     "static_problems",
 ]
 
-#: The contract of each kind that a spec can name.
+#: The contract of each kind.
 CONTRACT_CLASSES: Mapping[Kind, type[ComponentContract]] = {
     contract.kind: contract
     for contract in (
@@ -57,5 +59,6 @@ CONTRACT_CLASSES: Mapping[Kind, type[ComponentContract]] = {
         PolicyContract,
         TtaContract,
         TrackerContract,
+        ExporterContract,
     )
 }

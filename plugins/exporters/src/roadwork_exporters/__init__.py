@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
+from typing import Any
+
 from roadwork_core import hookimpl
+
+from .command import TEXT, configure, handle
+from .components import Onnx
+
+__all__ = ["Onnx"]
 
 
 @hookimpl
 def roadwork_components() -> list[type]:
-    return []
+    return [Onnx]
+
+
+@hookimpl
+def roadwork_commands(subparsers: argparse._SubParsersAction[Any]) -> None:
+    parser = subparsers.add_parser("predict-onnx", help=TEXT)
+    configure(parser)
+    parser.set_defaults(handler=handle)
