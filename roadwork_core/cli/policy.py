@@ -220,12 +220,8 @@ def _error(wrong: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> tuple[
 
     if groups is None or len(np.unique(groups)) == wrong.size:
         return clopper_pearson(int(wrong.sum()), wrong.size), "exact"
-    number = len(np.unique(groups))
-    if wrong.all() or not wrong.any():
-        # All resamples are alike and would show no width; the number of groups says how little is known.
-        return clopper_pearson(number if wrong.all() else 0, number), f"exact, each of {number} groups counted once"
-    table = group_counts(wrong, np.ones(wrong.size, dtype=np.bool_), groups)
-    return bootstrap_counts(table, COUNT_METRICS["precision"]), f"bootstrap of {number} groups"
+    table = group_counts(np.ones(wrong.size, dtype=np.bool_), wrong, groups)
+    return bootstrap_counts(table, COUNT_METRICS["recall"]), f"bootstrap of {len(table)} groups"
 
 
 def _report(document: Mapping[str, Any]) -> Iterator[str]:

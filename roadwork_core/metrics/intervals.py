@@ -155,7 +155,8 @@ def bootstrap_counts(
 ) -> Estimate:
     """The interval of a metric of decisions from its counts per group (groups, 4), by bca or percentile.
 
-    With fewer than two groups nothing can be said of the spread, and the bounds are nan.
+    With fewer than two groups nothing can be said of the spread, and the bounds are nan. Where no resample changes
+    the metric, the other bound is what the number of groups still allows.
     """
     groups, n = table.shape[0], int(table.sum())
     total = table.sum(axis=0)
@@ -168,7 +169,26 @@ def bootstrap_counts(
         low, high = bca_interval(values, value, jackknife, level)
     else:
         low, high = percentile_interval(values, level)
+    if (values == value).all():
+        low, high = _without_spread(table, metric, value, level)
     return Estimate(value, low, high, level, f"group_bootstrap_{method}", n, groups)
+
+
+def _without_spread(table: Floats, metric: CountMetric, value: float, level: float) -> tuple[float, float]:
+    """The interval of a metric that no resample changes, as that of decisions without a mistake.
+
+    A bootstrap cannot draw what it has not seen. Of G groups whose reversed decisions would change the metric none
+    was seen reversed, so with confidence (1 + level) / 2 fewer than 1 - ((1 - level) / 2)^(1/G) of all are
+    (Clopper and Pearson): the bound is the metric with that share of every group's decisions reversed.
+    """
+    total = table.sum(axis=0)
+    reversed_ = table[:, [2, 3, 0, 1]]
+    moved = int((metric(Counts.from_columns(total - table + reversed_)) != value).sum())
+    if moved == 0:
+        return value, value
+    share = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / moved)
+    other = float(metric(Counts.from_columns((1.0 - share) * total + share * total[[2, 3, 0, 1]])))
+    return min(value, other), max(value, other)
 
 
 def bootstrap(

@@ -126,8 +126,8 @@ class Judge:
             "abstains": bool(not answered.all()),
             "n": self.n,
             "answered": int(answered.sum()),
-            "coverage": self.share(answered, np.ones(self.n, dtype=np.bool_)),
-            "abstention": self.share(~answered, np.ones(self.n, dtype=np.bool_)),
+            "coverage": self._answering(answered),
+            "abstention": self._answering(~answered),
             "selective_risk": self.share(decisions.labels != self.labels, answered),
             "scores": dict(self.score_metrics(decisions.scores) if scores is None else scores),
             "confusion": self.confusion(decisions.labels),
@@ -214,12 +214,18 @@ class Judge:
     def _exact(self, successes: int, n: int) -> dict[str, Any]:
         return {**_plain(clopper_pearson(successes, n, self.level)), "successes": successes}
 
+    def _answering(self, hit: NDArray[np.bool_]) -> dict[str, Any]:
+        """The share of `hit` (n,) among all samples; without width where no sample was treated otherwise, for a policy
+        that never abstained is in most cases one that cannot."""
+        found = self.share(hit, np.ones(self.n, dtype=np.bool_))
+        return found if 0 < hit.sum() < self.n else {**found, "low": found["value"], "high": found["value"]}
+
     def share(self, hit: NDArray[np.bool_], among: NDArray[np.bool_]) -> dict[str, Any]:
         """The share of `hit` (n,) among `among` (n,), by group bootstrap."""
         if not among.any():
             return dict(NOTHING)
-        table = group_counts(hit[among], np.ones(int(among.sum()), dtype=np.bool_), self.group_names[among])
-        return self._of_counts(table, COUNT_METRICS["precision"])
+        table = group_counts(np.ones(int(among.sum()), dtype=np.bool_), hit[among], self.group_names[among])
+        return self._of_counts(table, COUNT_METRICS["recall"])
 
     def _of_counts(self, table: Floats, metric: Callable[[Counts], Floats]) -> dict[str, Any]:
         return _plain(bootstrap_counts(table, metric, level=self.level, resamples=self.resamples, seed=self.seed))
@@ -235,10 +241,10 @@ def decision_counts(
     """Counts per group (groups, 4) and the function of them that is the metric `name`.
 
     They are those of the positive class against the rest, but for accuracy, which counts every class: its counts are
-    the right ones among all, in the place of tp and fp.
+    the right and the wrong ones, in the place of tp and fn.
     """
     if name == "accuracy":
-        return group_counts(decided == labels, np.ones(len(labels), dtype=np.bool_), groups), COUNT_METRICS["precision"]
+        return group_counts(np.ones(len(labels), dtype=np.bool_), decided == labels, groups), COUNT_METRICS["recall"]
     return group_counts(labels == positive, decided == positive, groups), COUNT_METRICS[name]
 
 

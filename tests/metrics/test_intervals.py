@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from roadwork_core.metrics import (
+    COUNT_METRICS,
     Estimate,
     InvalidScores,
     auroc,
@@ -219,3 +220,21 @@ def test_an_estimate_is_plain_json() -> None:
         "n": 10,
         "groups": 10,
     }
+
+
+@pytest.mark.parametrize("per_group", [1, 5])
+def test_decisions_without_a_mistake_are_not_certain(per_group: int) -> None:
+    """Of 40 groups none erred: the exact interval of 0 of 40 says what share may."""
+    labels = np.repeat(np.arange(40) % 2 == 0, per_group)
+    groups = np.repeat(np.arange(40), per_group)
+    share = stats.binomtest(0, 40).proportion_ci().high
+    table = group_counts(labels, labels, groups)
+    accuracy = bootstrap_counts(table, COUNT_METRICS["accuracy"])
+    assert (accuracy.low, accuracy.high) == (pytest.approx(1 - share, abs=1e-9), 1.0)
+    matthews = bootstrap_counts(table, COUNT_METRICS["mcc"])
+    assert (matthews.low, matthews.high) == (pytest.approx(1 - 2 * share, abs=1e-9), 1.0)
+    # Only the 20 groups with positives say anything of the recall.
+    recall = bootstrap_counts(table, COUNT_METRICS["recall"])
+    assert recall.low == pytest.approx(1 - stats.binomtest(0, 20).proportion_ci().high, abs=1e-9)
+    never = bootstrap_counts(group_counts(labels, ~labels, groups), COUNT_METRICS["accuracy"])
+    assert (never.low, never.high) == (0.0, pytest.approx(share, abs=1e-9))

@@ -182,8 +182,8 @@ def _published_tensors(name: str, published: Any) -> Mapping[str, Tensor]:
     except (OSError, RuntimeError) as error:
         raise RoadworkError(
             f"cannot download the torchvision weights {published} of {name}: {error}",
-            hint=f"with a network, run once to fill the cache ({torch.hub.get_dir()}); without one, set backbone.weights"
-            ' to a .safetensors file or to "none" (random), or write use = "small_cnn"',
+            hint=f"with a network, run once to fill the cache ({torch.hub.get_dir()}); without one, set"
+            ' backbone.weights to a .safetensors file or to "none" (random), or write use = "small_cnn"',
         ) from None
 
 
