@@ -14,7 +14,7 @@ from roadwork_core.cli import COMMANDS, common_options
 from roadwork_core.kinds import CONTRACTS
 from roadwork_core.plugins import Plugins
 from roadwork_core.spec.describe import bounds, describe, type_of
-from roadwork_core.spec.fields import Array, Field, Section, Slot, fields_of
+from roadwork_core.spec.fields import Array, Field, Section, Slot, Table, fields_of
 from roadwork_core.spec.hints import article
 from roadwork_core.spec.model import Spec
 from roadwork_core.spec.values import table_of
@@ -108,9 +108,9 @@ def spec_tables() -> str:
 def _sections(cls: type, place: str) -> Iterator[tuple[str, type]]:
     yield place, cls
     for name, field in fields_of(cls).items():
-        shape = field.shape.item if isinstance(field.shape, Array) else field.shape
+        shape = field.shape.item if isinstance(field.shape, Array | Table) else field.shape
         if isinstance(shape, Section):
-            path = f"{place.strip('[]')}.{name}".strip(".")
+            path = f"{place.strip('[]')}.{name}".strip(".") + ('."KEY"' if isinstance(field.shape, Table) else "")
             yield from _sections(shape.cls, f"[[{path}]]" if isinstance(field.shape, Array) else f"[{path}]")
 
 

@@ -181,6 +181,35 @@ class Bundle:
 
 
 @section
+class SweepParameter:
+    """The values that one key takes: a list, or a range with both ends."""
+
+    values: tuple[bool | int | float | str, ...] | None = option(
+        default=None, min_length=1, help="the values, each as the key itself would be written"
+    )
+    low: int | float | None = option(default=None, help="smallest value of a range")
+    high: int | float | None = option(default=None, help="largest value of a range")
+    log: bool = option(default=False, help="draw from the range evenly in the logarithm")
+    step: int | float | None = option(
+        default=None, above=0, help="the range has only low, low + step, and so on (integers: 1)"
+    )
+
+
+@section
+class Sweep:
+    """The specs that `roadwork sweep` makes of this one; any other command leaves them alone."""
+
+    method: Literal["grid", "random"] = option(
+        default="grid", help="every combination of the values, or trials drawn at random"
+    )
+    trials: int | None = option(default=None, minimum=1, maximum=10_000, help="how many trials a random search draws")
+    seed: int | None = option(
+        default=None, minimum=0, maximum=2**32 - 1, help="of a random search (default: 0); more trials keep the first"
+    )
+    parameters: Mapping[str, SweepParameter] = option(help='per key of the spec, as "optimizer.lr", what it takes')
+
+
+@section
 class Spec:
     """One experiment, whole."""
 
@@ -205,3 +234,4 @@ class Spec:
     evaluate: Evaluate = option(default={})
     bundle: Bundle = option(default={})
     tracker: Any = slot(Kind.TRACKER, default=(), many=True, help="where else the run's metrics go")
+    sweep: Sweep | None = None

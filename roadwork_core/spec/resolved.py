@@ -24,6 +24,7 @@ from .overrides import apply_overrides
 from .positions import parse_key
 from .read import TEXT, read_text
 from .scalars import FAILED
+from .sweeping import check_sweep
 from .tree import DEFAULT, KeyPath, Node, node_of
 from .variables import expand_variables
 
@@ -81,7 +82,7 @@ def load_spec(
         raise AssertionError("a document without problems is there")
     try:
         document = apply_overrides(document, overrides, unset, folder, found)
-        document = expand_variables(document, env, found)
+        written, document = document, expand_variables(document, env, found)
         checker = Checker(plugins, found)
         spec, values = checker.section(Spec, document, ())
     except RecursionError:
@@ -90,6 +91,8 @@ def load_spec(
         cross_check(spec, checker.origins, found)
     if not found.problems:
         _ask_plugins(spec, plugins, checker, found)
+    if not found.problems and spec.sweep is not None:
+        check_sweep(spec.sweep, written, document, plugins, checker.origins, env, found)
     found.problems = [_placed(problem, shown, found.bases) for problem in found.problems]
     found.raise_if_any(shown)
     return ResolvedSpec(

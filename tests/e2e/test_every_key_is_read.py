@@ -23,8 +23,8 @@ from .tiny import tiny_spec
 BLIND = ("attr.", "attrs.", "roadwork_core.spec.", "roadwork_core.runs.fingerprint", __name__)
 #: Read before the resolved spec exists.
 READ_BY_THE_READER = {"spec_version"}
-#: Read only where another key says so: delta belongs to the inductive variant.
-READ_ON_CONDITION = {"policy.scrc.delta"}
+#: Read only where another key says so, delta by the inductive variant, or by another command: `roadwork sweep`.
+READ_ON_CONDITION = {"policy.scrc.delta", "sweep"}
 
 
 def tables(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
