@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import frozen
+from PIL import Image
 
 from roadwork_core.bundle import Bundle, Predictor, load
 from roadwork_core.errors import RoadworkError
@@ -44,7 +46,12 @@ class Loaded:
 
 def load_bundle(path: Path, settings: Settings) -> Loaded:
     """The bundle of a folder, or of the folder that a link leads to now. Raises as `roadwork_core.bundle.load` does."""
-    return Loaded(load(path.resolve(), settings.verify, device=settings.device))
+    loaded = Loaded(load(path.resolve(), settings.verify, device=settings.device))
+    # The first picture costs seconds of imports on a busy machine: it should not be a client's.
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 64), (128, 128, 128)).save(stream, "JPEG")
+    loaded.own().predict([stream.getvalue()], on_bad_image="report")
+    return loaded
 
 
 class Service:
