@@ -35,7 +35,7 @@ def objective(weights: Any, p: Any, l2: float) -> float:
     return float(-np.log(weights @ p).sum() + l2 * len(weights) * ((weights - 1 / len(weights)) ** 2).sum())
 
 
-@pytest.mark.parametrize("l2", [0.0, 0.3, 1.0, 30.0])
+@pytest.mark.parametrize("l2", [0.0, 1.0, 30.0])
 @pytest.mark.parametrize("noise", [(1, 2), (1, 1, 4, 4), (0.5, 1, 1.5, 2, 2.5, 3, 3.5)])
 def test_the_weights_are_those_of_an_independent_solver(noise: Sequence[float], l2: float) -> None:
     optimize = pytest.importorskip("scipy.optimize")
@@ -107,7 +107,7 @@ FUSERS: Mapping[str, Any] = {
 
 
 @pytest.mark.parametrize("split", list(FUSERS))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(order=st.permutations(range(4)))
 def test_the_order_of_the_views_does_not_matter(split: str, order: list[int]) -> None:
     found, ids = scores((1, 1.5, 2, 3), n=120), ("identity", "flip", "tile_0_0", "tile_0_1")

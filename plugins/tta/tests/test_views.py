@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from roadwork_tta import Flip, Multiview, NoTta
 from roadwork_tta.fusion import FUSIONS
-from roadwork_tta.tiling import tile_boxes, tile_share
+from roadwork_tta.tiling import Crops, tile_boxes, tile_share
 from torch import Tensor
 
 from roadwork_core.data.preprocessing import Preprocessing
@@ -171,3 +171,34 @@ def test_one_view_is_handed_on_to_the_bit() -> None:
 def test_a_single_tile_is_refused() -> None:
     with pytest.raises(ValueError, match="tiles = 1 is the whole picture"):
         Multiview(tiles=1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    frame=st.tuples(sides, sides), shape=st.tuples(st.integers(8, 600), st.integers(8, 600)), share=st.floats(0.5, 0.99)
+)
+def test_five_crops_cover_every_pixel_and_stay_inside(
+    frame: tuple[int, int], shape: tuple[int, int], share: float
+) -> None:
+    boxes = Crops(per_side=2, overlap=2 - 1 / share, centre=True).boxes(frame, shape)
+    assert len(boxes) == 5
+    covered = np.zeros((2, 3000), dtype=bool)
+    for top, left, height, width in boxes:
+        assert 0 <= top <= frame[0] - height
+        assert 0 <= left <= frame[1] - width
+    for top, left, height, width in boxes[:4]:
+        covered[0, top : top + height] = True
+        covered[1, left : left + width] = True
+    assert covered[0, : frame[0]].all()
+    assert covered[1, : frame[1]].all()
+    # Four corners, each in its own, cover the frame where their rows and columns do.
+    assert {(box[0] > 0, box[1] > 0) for box in boxes[:4]} >= {(False, False)}
+    _, _, tall, wide = boxes[4]
+    assert abs(2 * boxes[4][0] + tall - frame[0]) <= 1
+    assert abs(2 * boxes[4][1] + wide - frame[1]) <= 1
+
+
+def test_a_crop_takes_the_share_that_was_asked_for() -> None:
+    assert {box[2:] for box in Crops(per_side=2, overlap=2 - 1 / 0.75, centre=True).boxes((400, 400), (56, 56))} == {
+        (300, 300)
+    }
