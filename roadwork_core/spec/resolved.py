@@ -68,12 +68,14 @@ def load_spec(
     overrides: Sequence[str] = (),
     unset: Sequence[str] = (),
     env: Mapping[str, str] = os.environ,
+    as_trial: bool = False,
 ) -> ResolvedSpec:
     """Reads and resolves a spec.
 
     `source` is a file; a str with a line break or an equals sign is TOML text itself, whose `extends` and
     `${spec_dir}` stand in the current directory. `overrides` are `a.b=<TOML value>` and go over `unset` keys and
-    files. Raises SpecError with every problem that was found.
+    files. `as_trial` leaves `[sweep]` out: the spec is one of those that it stands for. Raises SpecError with every
+    problem that was found.
     """
     found = Findings()
     document, folder, shown = _document(source, env, found)
@@ -82,6 +84,8 @@ def load_spec(
         raise AssertionError("a document without problems is there")
     try:
         document = apply_overrides(document, overrides, unset, folder, found)
+        if as_trial:
+            document = document.with_value({key: node for key, node in document.value.items() if key != "sweep"})
         written, document = document, expand_variables(document, env, found)
         checker = Checker(plugins, found)
         spec, values = checker.section(Spec, document, ())

@@ -64,11 +64,11 @@ def trials_of(
         name = f"{resolved.spec.name}-{number:0{width}d}"
         settings = [f"{key}={toml_value(value)}" for key, value in parameters.items()]
         try:
-            made = load_spec(source, plugins, overrides=[*overrides, *settings], unset=unset)
+            made = load_spec(source, plugins, overrides=[*overrides, *settings], unset=unset, as_trial=True)
         except SpecError as error:
             problems += [_of_trial(problem, name) for problem in error.problems()]
             continue
-        values = {**made.values, "name": name, "sweep": None}
+        values = {**made.values, "name": name}
         trials.append(Trial(name=name, parameters=parameters, text=dump_toml(values)))
     if trials and len(trials[-1].name) > 100:
         key = "name"
@@ -96,7 +96,9 @@ def _integers(
     for key, parameter in parameters.items():
         if parameter.values is None:
             ends = [
-                load_spec(source, plugins, overrides=[*overrides, f"{key}={toml_value(end)}"], unset=unset)
+                load_spec(
+                    source, plugins, overrides=[*overrides, f"{key}={toml_value(end)}"], unset=unset, as_trial=True
+                )
                 for end in (parameter.low, parameter.high)
             ]
             found[key] = all(type(value_at(end.values, parse_key(key))) is int for end in ends)
