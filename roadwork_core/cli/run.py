@@ -118,6 +118,7 @@ def _as_one_of_several(options: argparse.Namespace, console: Console) -> int:
     team = join()
     try:
         with _terminate_as_interrupt():
+            team.connect()
             code = _alone(options, console, team)
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT

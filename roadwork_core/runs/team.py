@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,6 +48,7 @@ class Team:
     rank: int
     world: int
     _store: Messages
+    _options: Mapping[str, Any]
     _calls: int = field(init=False, default=0)
     #: Whether the process that watches over this one ended, or closed the lifeline.
     abandoned: bool = field(init=False, default=False)
@@ -55,6 +57,18 @@ class Team:
     def leads(self) -> bool:
         """Whether this is the process that holds the lock and writes."""
         return self.rank == 0
+
+    def connect(self) -> None:
+        """Makes the process group that torch and Accelerate compute in.
+
+        Raises UsageError where there are more processes than devices, or where they are to share out the weights.
+        """
+        _refuse_shards()
+        _choose_device()
+        from accelerate import PartialState
+        from accelerate.utils import parse_flag_from_env
+
+        PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=PATIENCE, **self._options)
 
     def call(self, stage: str, fingerprint: str) -> None:
         """The others take part in this stage from now on."""
@@ -129,17 +143,12 @@ def is_shared() -> bool:
 
 
 def join() -> Team:
-    """Meets the other processes. Raises UsageError where there are more of them than devices."""
+    """Finds the other processes, to speak with; `Team.connect` prepares them to compute together."""
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    team_store, options = _meet(rank, world)
-    team = Team(rank=rank, world=world, store=team_store)
+    messages, options = _meet(rank, world)
+    team = Team(rank=rank, world=world, store=messages, options=options)
     if lifeline := os.environ.get(LIFELINE):
         team.watch(int(lifeline))
-    _choose_device()
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-
-    PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=PATIENCE, **options)
     return team
 
 
@@ -180,6 +189,20 @@ def _meet(rank: int, world: int) -> tuple[Messages, dict[str, Any]]:
     base = dist.TCPStore(address, port, world, is_master=served, wait_for_workers=False, timeout=timedelta(minutes=10))
     group = dist.PrefixStore("group", base)
     return dist.PrefixStore("roadwork", base), {"store": group, "rank": rank, "world_size": world}
+
+
+#: What `accelerate launch` sets where every process is to hold a part of the weights only.
+_SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
+
+
+def _refuse_shards() -> None:
+    for name in _SHARDING:
+        if os.environ.get(name, "").lower() in ("1", "true", "yes"):
+            method = name.removeprefix("ACCELERATE_USE_")
+            raise UsageError(
+                f"{method} divides the weights among the processes, and a run keeps them whole in each",
+                hint="choose multi-GPU without it in `accelerate config`; an adapter such as lora needs less memory",
+            )
 
 
 def _choose_device() -> None:

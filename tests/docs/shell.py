@@ -26,6 +26,8 @@ NOT_RUN = {
     "pip install": "changes the environment; the package is put on the path instead",
     "uv sync": "changes the environment",
     "hf download": "fetches ten gigabytes",
+    "accelerate launch": "starts processes of its own; tests/training/test_processes.py runs it",
+    "roadwork run specs/quickstart.toml --processes": "starts processes; tests/training/test_processes.py runs it",
     "uv run pytest": "is the suite that this test belongs to",
     "uv run ruff": "is a job of its own in CI",
     "uv run mypy": "is a job of its own in CI",
@@ -124,7 +126,8 @@ class Shell:
         if words[0] == "roadwork":
             with contextlib.chdir(self.folder):
                 _, options = _parse(words[1:])
-                load_spec(options.spec, Plugins.load(), overrides=options.overrides, unset=options.unset)
+                if words[1] == "run":
+                    load_spec(options.spec, Plugins.load(), overrides=options.overrides, unset=options.unset)
 
     def _install(self, package: Path) -> None:
         """Makes a package known to this process, as its editable install would."""

@@ -80,7 +80,7 @@ def roadwork(spec: Path, runs: Path, *more: str) -> Command:
 
 def run(command: Command, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=ROOT, env={**ENVIRONMENT, **environment}, capture_output=True, text=True, timeout=180, check=False
+        command, cwd=ROOT, env={**ENVIRONMENT, **environment}, capture_output=True, text=True, timeout=400, check=False
     )
 
 
@@ -198,7 +198,7 @@ class Together:
 
     def end(self) -> tuple[int, dict[str, Any] | None, list[str]]:
         """(exit code, JSON document, lines of stderr that say error)."""
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=200)
         lines = [*self.heard, *err.splitlines()]
         document = json.loads(out) if out else None
         return self.process.returncode, document, [line for line in lines if "error" in line.lower()]
@@ -275,7 +275,7 @@ def stop_at(word: str, command: Command) -> int:
         if word in line:
             break
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     return process.returncode
 
 
@@ -326,6 +326,14 @@ def test_a_number_of_processes_that_cannot_be_is_wrong_usage(
     done = run(roadwork(spec, tmp_path, *more), **environment)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+@pytest.mark.slow
+def test_weights_in_parts_are_refused_once(spec: Path, tmp_path: Path) -> None:
+    done = run(roadwork(spec, tmp_path, "--processes", "2"), ACCELERATE_USE_FSDP="true")
+    assert done.returncode == 2
+    assert done.stderr.count("error: FSDP divides the weights") == done.stderr.count("error") == 1
+    assert not (tmp_path / "toy").exists()
 
 
 def test_a_wrong_spec_is_said_once_before_any_process_starts(spec: Path, tmp_path: Path) -> None:
