@@ -19,6 +19,7 @@ from .tensors import FILES, OUTPUTS, PIXELS, read_request, write_answer
 
 _JSON_SIZE = "inference-header-content-length"
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": REFUSALS[400]["model"], "description": "no such model"}}
+_DRAINING: dict[int | str, dict[str, Any]] = {503: {"description": "it is about to end"}}
 Name = Annotated[str, Path(description="the bundle's name")]
 Version = Annotated[str, Path(description="the bundle's id")]
 
@@ -39,7 +40,7 @@ def router(service: Service) -> APIRouter:
     async def live() -> JSONResponse:
         return JSONResponse({"live": True})
 
-    @routes.get("/health/ready", summary="Whether it takes requests", response_model=None)
+    @routes.get("/health/ready", summary="Whether it takes requests", responses=_DRAINING, response_model=None)
     async def ready() -> JSONResponse:
         return JSONResponse({"ready": not service.draining}, 503 if service.draining else 200)
 
@@ -69,7 +70,7 @@ def router(service: Service) -> APIRouter:
             return Response(body, media_type="application/json")
         return Response(body, media_type="application/octet-stream", headers={_JSON_SIZE: str(head)})
 
-    known: dict[str, Any] = {"responses": _NOT_FOUND, "response_model": None}
+    known: dict[str, Any] = {"responses": {**_NOT_FOUND, **_DRAINING, 401: REFUSALS[401]}, "response_model": None}
     inferring: dict[str, Any] = {
         "responses": {200: {"model": InferAnswer}, **REFUSALS, **_NOT_FOUND},
         "response_model": None,

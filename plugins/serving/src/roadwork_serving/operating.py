@@ -10,12 +10,21 @@ from typing import Any
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from roadwork_core.errors import RoadworkError
 
+from .documents import ErrorDocument
+from .predicting import REFUSALS
 from .refusals import Refusal
 from .service import Service
+
+_TOKEN: dict[int | str, dict[str, Any]] = {401: REFUSALS[401]}
+_DRAINING: dict[int | str, dict[str, Any]] = {503: {"description": "it is about to end"}}
+_RELOADING: dict[int | str, dict[str, Any]] = {
+    403: {"model": ErrorDocument, "description": "this server has no token"},
+    409: {"model": ErrorDocument, "description": "the new bundle cannot be used"},
+}
 
 
 def router(service: Service) -> APIRouter:
@@ -27,19 +36,24 @@ def router(service: Service) -> APIRouter:
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
-    @routes.get("/readyz", summary="Whether it takes requests", response_model=None)
+    @routes.get("/readyz", summary="Whether it takes requests", responses=_DRAINING, response_model=None)
     async def readyz() -> JSONResponse:
         return JSONResponse({"status": "draining" if service.draining else "ok"}, 503 if service.draining else 200)
 
-    @routes.get("/metrics", summary="Metrics for Prometheus", response_model=None)
+    @routes.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse, responses=_TOKEN)
     async def metrics() -> Response:
         return Response(service.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)
 
-    @routes.get("/bundle", summary="The bundle that answers", response_model=None)
+    @routes.get("/bundle", summary="The bundle that answers", responses=_TOKEN, response_model=None)
     async def bundle() -> JSONResponse:
         return JSONResponse(description(service))
 
-    @routes.post("/admin/reload", summary="Switch to the bundle that the path leads to now", response_model=None)
+    @routes.post(
+        "/admin/reload",
+        summary="Switch to the bundle that the path leads to now",
+        responses={**_TOKEN, **_RELOADING},
+        response_model=None,
+    )
     async def reload() -> JSONResponse:
         """Needs a server with a token. A bundle that fails verification changes nothing: the status is 409."""
         if service.settings.token is None:
