@@ -76,7 +76,6 @@ class Gtsrb:
                 samples += [self._sample(ordered[place], number) for place in self._places(len(ordered))]
         if not samples:
             raise DataError("holds no pictures of these classes", path=root, hint="check data.positive_classes")
-        ctx.report(f"gtsrb: {len(samples)} pictures of {len({s.group for s in samples})} tracks")
         return samples
 
     def _label(self, sign: int) -> str | None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 _SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-[0-9a-f]+)?")
+#: Bytes read at once: without a bound a whole row group of pictures is.
+_BUFFER = 1 << 20
 _LFS = b"version https://git-lfs"
 
 
@@ -59,7 +61,7 @@ class ParquetTable:
     def batches(self, group: int, column: str) -> Iterator[list[Any]]:
         """One column of one row group, a few rows at a time: pictures are large."""
         with self._reading():
-            stream = self.file.iter_batches(batch_size=32, row_groups=[group], columns=[column])
+            stream = self.file.iter_batches(batch_size=8, row_groups=[group], columns=[column])
         while True:
             with self._reading():
                 batch = next(stream, None)
@@ -97,7 +99,7 @@ def open_parquet(path: Path) -> ParquetTable:
         with path.open("rb") as file:
             if file.read(len(_LFS)) == _LFS:
                 raise DataError("is a Git LFS pointer, not the data", path=path, hint="run `git lfs pull`")
-        return ParquetTable(path, pyarrow.parquet.ParquetFile(path))
+        return ParquetTable(path, pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(
             f"cannot be read as parquet: {_first_line(error)}", path=path, hint="a cut file must be fetched again"
