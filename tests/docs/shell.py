@@ -32,6 +32,8 @@ NOT_RUN = {
     "uv run ruff": "is a job of its own in CI",
     "uv run mypy": "is a job of its own in CI",
     "roadwork run street.toml": "trains on pictures that the reader has; tests/e2e/test_starter.py runs it",
+    "roadwork serve": "goes on until it is told to stop; the tests of the plugin serving run it",
+    "curl": "asks the server that was not started",
 }
 #: Laid over the quickstart, and over what a page bases on it, wherever a page runs it, so that it takes seconds.
 SMALL = (
