@@ -24,10 +24,12 @@ COMMANDS = {
     "bundle": ("bundle", "verify, show and compare bundles"),
     "predict": ("predict", "decide on images or folders with a bundle"),
     "sweep": ("sweep", "carry out many specs made from one, and compare them on val_select"),
+    "drift": ("drift", "compare what is served with the evidence of a bundle"),
     "evaluate": ("evaluate", "measure a bundle on labelled images, with intervals and a report"),
     "deploy": ("deploy", "make a verified bundle the one that is served, and go back"),
     "export": ("export", "write a bundle for another runtime: ONNX Runtime, transformers"),
     "feedback": ("feedback", "keep what served bundles said, and the labels that come later"),
+    "mine": ("mine", "find the errors that are worth training on"),
     "policy": ("policy", "fit and apply decision policies to logits from elsewhere"),
 }
 #: Entry-point group in which a plugin announces the names of its commands, so that --help need not import it.

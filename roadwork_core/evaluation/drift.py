@@ -1,0 +1,287 @@
+"""Served scores against the evidence of a bundle: what differs, and whether its guarantee still stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from attrs import frozen
+
+from ..errors import UsageError
+from ..metrics import margin
+from ..metrics.drift import (
+    Statistic,
+    beta_binomial_cdf,
+    binomial_at_least,
+    difference_of_means,
+    fisher_exact,
+    holm,
+    kolmogorov_smirnov,
+    permutation_test,
+    population_stability,
+    squared_mmd,
+)
+from ..metrics.intervals import clopper_pearson
+from ..policies import Scores, read_scores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..bundle.deciding import Decider
+    from ..decisions import Decisions
+
+SCHEMA = "roadwork.drift/1"
+#: Rows of each side that the features' kernel is made of.
+MOST_FEATURES = 500
+#: How SCRC begins the reason of a sample of which it promises nothing.
+NOT_SELECTED = "not selected"
+_FEATURE = re.compile(r"feature_(\d+)")
+
+
+@frozen(kw_only=True)
+class Served:
+    """Rows of a scores file; `features` float64 (n, D) from the columns feature_0, feature_1, ... or None."""
+
+    scores: Scores
+    features: NDArray[np.float64] | None
+
+
+@frozen(kw_only=True)
+class Check:
+    """One comparison: `value` of `what`, and how probable one as large is where nothing has changed."""
+
+    name: str
+    what: str
+    value: float
+    p: float
+    says: str
+
+
+def read_served(path: Path, *, classes: int) -> Served:
+    """Reads a scores file with its features. Raises UsageError for what is not such a file or has other classes."""
+    scores = read_scores(path, labelled=False)
+    if scores.logits.shape[1] != classes:
+        raise UsageError(f"has {scores.logits.shape[1]} columns of logits, the bundle {classes} classes", path=path)
+    return Served(scores=scores, features=_features(path))
+
+
+def _features(path: Path) -> NDArray[np.float64] | None:
+    import pyarrow
+    from pyarrow import csv, parquet
+
+    with path.open("rb") as file:
+        is_parquet = file.read(4) == b"PAR1"
+    table = parquet.read_table(path) if is_parquet else csv.read_csv(path)
+    names = sorted(filter(_FEATURE.fullmatch, table.column_names), key=lambda name: int(name.removeprefix("feature_")))
+    if not names:
+        return None
+    try:
+        found = np.stack([table[name].cast(pyarrow.float64()).to_numpy() for name in names], axis=1)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, ValueError) as error:
+        raise UsageError(f"the features are not all numbers: {error}", path=path) from None
+    if not np.isfinite(found).all():
+        raise UsageError("the features are not all finite", path=path)
+    return np.asarray(found, dtype=np.float64)
+
+
+def compare_served(
+    served: Served,
+    reference: Served | None,
+    decider: Decider,
+    document: Mapping[str, Any],
+    evidence: Mapping[str, Any],
+    *,
+    alpha: float,
+    permutations: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The parts of `roadwork.drift/1` that follow from the data. `document` is the policy's, `evidence` the bundle's.
+
+    Every test's p-value is adjusted for their number (Holm); `alpha` is the probability of one false alarm in all.
+    """
+    name = str(document["name"])
+    decided = decider.decide(served.scores.logits, policy=name).decisions
+    checks = []
+    if reference is not None:
+        before = decider.decide(reference.scores.logits, policy=name).decisions
+        checks += _two_samples(served, reference, decided, before, decider.positive, permutations, seed)
+    elif (coverage := evidence.get("coverage")) and coverage.get("value") is not None:
+        checks.append(_against_evidence(decided, coverage))
+    promised = _promise(served.scores, decided, document.get("guarantee"), seed)
+    checks += promised
+    adjusted = holm([check.p for check in checks]) if checks else np.empty(0)
+    rows = [
+        {
+            "check": check.name,
+            "statistic": check.what,
+            "value": check.value,
+            "p": check.p,
+            "p_adjusted": float(p),
+            "differs": bool(p <= alpha),
+            "says": check.says,
+        }
+        for check, p in zip(checks, adjusted, strict=True)
+    ]
+    return {"n": len(served.scores), "checks": rows, **_verdict(rows, document.get("guarantee"), bool(promised))}
+
+
+def _two_samples(
+    served: Served,
+    reference: Served,
+    decided: Decisions,
+    before: Decisions,
+    positive: int,
+    permutations: int,
+    seed: int,
+) -> list[Check]:
+    scores = np.concatenate([margin(part.scores.logits, positive) for part in (reference, served)])
+    mine = np.arange(len(scores)) >= len(before)
+    groups = _groups(reference.scores, served.scores)
+    abstained = np.concatenate([before.abstain, decided.abstain]).astype(np.float64)
+    rates = f"{decided.abstain.mean():.1%} of the served samples, {before.abstain.mean():.1%} of the reference"
+    tests: list[tuple[str, str, Statistic, str]] = [
+        ("scores", "kolmogorov_smirnov", kolmogorov_smirnov(scores), "largest distance of the distributions"),
+        ("scores", "population_stability", population_stability(scores), "population stability index, 10 bins"),
+        ("abstention", "difference", difference_of_means(abstained), f"abstains on {rates}"),
+    ]
+    found = []
+    for name, what, statistic, says in tests:
+        value, p = permutation_test(statistic, groups, mine, permutations=permutations, seed=seed)
+        found.append(Check(name=name, what=what, value=value, p=p, says=says))
+    if served.features is not None and reference.features is not None:
+        found.append(_of_features(reference.features, served.features, groups, mine, permutations, seed))
+    return found
+
+
+def _of_features(
+    before: NDArray[np.float64],
+    now: NDArray[np.float64],
+    groups: NDArray[np.int64],
+    mine: NDArray[np.bool_],
+    permutations: int,
+    seed: int,
+) -> Check:
+    if before.shape[1] != now.shape[1]:
+        raise UsageError(f"the reference has {before.shape[1]} features, the served samples have {now.shape[1]}")
+    rng = np.random.default_rng(seed)
+    kept = np.sort(np.concatenate([rng.permutation(np.flatnonzero(side))[:MOST_FEATURES] for side in (~mine, mine)]))
+    codes = np.unique(groups[kept], return_inverse=True)[1].astype(np.int64)
+    statistic = squared_mmd(np.concatenate([before, now])[kept])
+    value, p = permutation_test(statistic, codes, mine[kept], permutations=permutations, seed=seed)
+    return Check(
+        name="features", what="squared_mmd", value=value, p=p, says=f"maximum mean discrepancy of {len(kept)} samples"
+    )
+
+
+def _groups(first: Scores, second: Scores) -> NDArray[np.int64]:
+    """Codes of both parts' groups, which are never the same group; a sample without one is its own."""
+    codes = [np.arange(len(part)) if part.groups is None else part.groups for part in (first, second)]
+    compact = [np.unique(part, return_inverse=True)[1] for part in codes]
+    return np.concatenate([compact[0], compact[1] + compact[0].max() + 1]).astype(np.int64)
+
+
+def _against_evidence(decided: Decisions, coverage: Mapping[str, Any]) -> Check:
+    n = int(coverage.get("n") or 0)
+    answered = round(float(coverage["value"]) * n)
+    now = int((~decided.abstain).sum())
+    p = fisher_exact((now, len(decided)), (answered, n)) if n else 1.0
+    says = f"answers {now} of {len(decided)} served samples, {answered} of {n} in the bundle's evidence"
+    return Check(
+        name="abstention", what="difference", value=abs(now / len(decided) - float(coverage["value"])), p=p, says=says
+    )
+
+
+def _promise(scores: Scores, decided: Decisions, guarantee: Mapping[str, Any] | None, seed: int) -> list[Check]:
+    """The guarantee held against late labels, one sample of each group, so that samples are independent."""
+    if scores.labels is None or not guarantee:
+        return []
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(scores))
+    if scores.groups is not None:
+        order = order[np.unique(scores.groups[order], return_index=True)[1]]
+    labels = scores.labels
+    if guarantee["kind"] == "selective_error":
+        answered = order[~decided.abstain[order]]
+        return [_error_check(int((decided.labels[answered] != labels[answered]).sum()), len(answered), guarantee)]
+    if guarantee["kind"] not in ("split_conformal", "mondrian", "scrc_t", "scrc_i"):
+        return []
+    counted = np.array([not reason.startswith(NOT_SELECTED) for reason in decided.reasons])
+    chosen = order[counted[order]]
+    if guarantee.get("loss") == "false_negative_rate":
+        return []
+    inside = decided.sets[chosen, labels[chosen]]
+    exactly = guarantee["coverage_exactly"]
+    if guarantee["kind"] == "mondrian":
+        parts = [
+            (f"class {index}", inside[labels[chosen] == index], float(rate), int(size))
+            for index, (rate, size) in enumerate(zip(exactly, guarantee["n_by_class"], strict=True))
+        ]
+    else:
+        size = int(guarantee.get("counted") or guarantee["n"])
+        parts = [("all" if guarantee["kind"] == "split_conformal" else "selected", inside, float(exactly), size)]
+    shrink = 1.0
+    if guarantee.get("per_group") == "all" and guarantee.get("groups"):
+        shrink = min(1.0, guarantee["groups"] / guarantee["n"])
+    return [
+        _coverage_check(part, int(hit.sum()), len(hit), rate, max(1, round(size * shrink)), guarantee)
+        for part, hit, rate, size in parts
+        if len(hit)
+    ]
+
+
+def _coverage_check(
+    part: str, covered: int, n: int, rate: float, calibration: int, guarantee: Mapping[str, Any]
+) -> Check:
+    rank = min(calibration, max(1, round(rate * (calibration + 1))))
+    bounds = clopper_pearson(covered, n)
+    return Check(
+        name="coverage",
+        what=f"of {part}",
+        value=covered / n,
+        p=beta_binomial_cdf(covered, n, rank, calibration + 1 - rank),
+        says=f"{covered} of {n} sets hold their label, {covered / n:.1%} [{bounds.low:.1%}, {bounds.high:.1%}],"
+        f" where {guarantee['coverage_at_least']:.1%} is promised",
+    )
+
+
+def _error_check(errors: int, n: int, guarantee: Mapping[str, Any]) -> Check:
+    target = float(guarantee["target_error"])
+    if not n:
+        return Check(name="error", what="of answers", value=0.0, p=1.0, says="no labelled sample is answered")
+    bounds = clopper_pearson(errors, n)
+    return Check(
+        name="error",
+        what="of answers",
+        value=errors / n,
+        p=binomial_at_least(errors, n, target),
+        says=f"{errors} of {n} answers are wrong, {errors / n:.1%} [{bounds.low:.1%}, {bounds.high:.1%}],"
+        f" where at most {target:.1%} is promised",
+    )
+
+
+def _verdict(rows: list[dict[str, Any]], guarantee: Mapping[str, Any] | None, tested: bool) -> dict[str, Any]:
+    """`drift`, `guarantee`: stands, refuted, unsupported or none, and both in words."""
+    differing = [row for row in rows if row["differs"]]
+    refuted = [row for row in differing if row["check"] in ("coverage", "error")]
+    moved = list(dict.fromkeys(row["check"] for row in differing if row not in refuted))
+    given = bool(guarantee) and (guarantee or {}).get("kind") != "none"
+    if refuted:
+        state = "refuted"
+        words = f"The guarantee no longer stands: {'; '.join(row['says'] for row in refuted)}."
+    elif moved and given:
+        state = "unsupported"
+        words = (
+            "The guarantee no longer stands on its assumption: it speaks of samples like those that it was fitted on,"
+            f" and the served ones differ in {' and '.join(moved)}."
+            + (" The labels that came do not contradict it yet." if tested else " Labels would say what it is worth.")
+        )
+    elif moved:
+        state, words = "none", f"The served samples differ from the evidence in {' and '.join(moved)}."
+    elif given:
+        state, words = "stands", "Nothing found speaks against the guarantee, which is no proof that it holds."
+    else:
+        state, words = "none", "No difference was found. The policy has no guarantee that could be tested."
+    return {"drift": bool(differing), "guarantee": state, "text": words}

@@ -1,0 +1,167 @@
+"""Drift as a whole: real policies, shifted and unshifted scores, late labels, and the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from roadwork_core.bundle.deciding import decider_of
+from roadwork_core.cli import main
+from roadwork_core.evaluation.drift import Served, compare_served, read_served
+from roadwork_core.plugins import Plugins
+from roadwork_core.policies import Scores
+from tests.bundle import toy
+
+CLASSES = ["no_roadwork", "roadwork"]
+
+
+def scores(n: int, seed: int, *, quality: float = 1.5, shift: float = 0.0) -> Scores:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, n)
+    margins = quality * (2 * labels - 1) + rng.normal(size=n) + shift
+    return Scores(logits=np.stack([np.zeros(n), margins], axis=1), labels=labels, groups=None)
+
+
+def write(path: Path, found: Scores, *, labelled: bool = True, features: np.ndarray[Any, Any] | None = None) -> Path:
+    assert found.labels is not None
+    names = ["logit_0", "logit_1", *(["label"] if labelled else [])]
+    columns = [found.logits[:, 0], found.logits[:, 1], *([found.labels] if labelled else [])]
+    for index in range(0 if features is None else features.shape[1]):
+        names.append(f"feature_{index}")
+        columns.append(features[:, index])  # type: ignore[index]
+    rows = [",".join(map(str, row)) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    path.write_text("\n".join([",".join(names), *rows]) + "\n")
+    return path
+
+
+def fitted(folder: Path, use: str, *settings: str, seed: int = 0, n: int = 600) -> dict[str, Any]:
+    calibration = write(folder / f"calib-{seed}.csv", scores(n, 1000 + seed))
+    out = folder / f"{use}-{seed}.json"
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    assert main(["policy", "fit", use, "--scores", str(calibration), "--out", str(out), *arguments, "-q"]) == 0
+    document: dict[str, Any] = json.loads(out.read_bytes())
+    return document
+
+
+def drift(document: dict[str, Any], served: Scores, reference: Scores | None = None, **options: Any) -> dict[str, Any]:
+    name = document["name"]
+    decider = decider_of({name: document}, PLUGINS, active=name, fallback=None, num_classes=2, positive=1)
+    before = None if reference is None else Served(scores=reference, features=None)
+    settings = {"alpha": 0.01, "permutations": 500, **options}
+    evidence = settings.pop("evidence", {})
+    return compare_served(Served(scores=served, features=None), before, decider, document, evidence, **settings)
+
+
+PLUGINS = Plugins.load()
+
+
+@pytest.mark.parametrize(
+    ("use", "settings"),
+    [
+        ("conformal", ["alpha=0.1"]),
+        ("conformal", ["alpha=0.1", "class_conditional=true"]),
+        ("scrc", ["alpha=0.1"]),
+        ("selective_error", ["target_error=0.1"]),
+    ],
+)
+def test_a_guarantee_stands_on_the_same_data_and_is_refuted_by_labels_that_break_it(
+    tmp_path: Path, use: str, settings: list[str]
+) -> None:
+    document = fitted(tmp_path, use, *settings)
+    same = drift(document, scores(400, 1), scores(400, 2))
+    assert (same["drift"], same["guarantee"]) == (False, "stands")
+    assert "no proof" in same["text"]
+    broken = drift(document, scores(400, 3, quality=0.2))
+    assert broken["guarantee"] == "refuted"
+    assert broken["text"].startswith("The guarantee no longer stands: ")
+    assert "is promised" in broken["text"]
+
+
+def test_without_labels_a_shift_takes_the_ground_from_under_a_guarantee(tmp_path: Path) -> None:
+    shifted = scores(400, 4, shift=2.0)
+    unlabelled = Scores(logits=shifted.logits, labels=None, groups=None)
+    found = drift(fitted(tmp_path, "conformal"), unlabelled, scores(400, 5))
+    assert (found["drift"], found["guarantee"]) == (True, "unsupported")
+    assert "no longer stands on its assumption" in found["text"]
+    assert {row["check"] for row in found["checks"] if row["differs"]} >= {"scores"}
+
+
+def test_coverage_below_the_target_by_chance_of_calibration_is_no_alarm(tmp_path: Path) -> None:
+    """Given its calibration set the true coverage is Beta(k, n + 1 - k): small sets of it miss the target often."""
+    alarms = 0
+    for seed in range(25):
+        document = fitted(tmp_path, "conformal", "alpha=0.1", seed=seed, n=60)
+        found = drift(document, scores(2000, 50 + seed), alpha=0.05)
+        alarms += found["drift"]
+    assert stats.binomtest(alarms, 25, 0.05, alternative="greater").pvalue > 1e-3
+
+
+def test_a_policy_without_a_guarantee_says_so(tmp_path: Path) -> None:
+    found = drift(fitted(tmp_path, "threshold"), scores(300, 6), scores(300, 7))
+    assert found["guarantee"] == "none"
+    assert "has no guarantee" in found["text"]
+
+
+def test_without_reference_scores_the_abstentions_are_held_against_the_evidence(tmp_path: Path) -> None:
+    document = fitted(tmp_path, "conformal")
+    served = Scores(logits=scores(300, 8, quality=0.1).logits, labels=None, groups=None)
+    found = drift(document, served, evidence={"coverage": {"value": 1.0, "n": 300}})
+    assert [row["check"] for row in found["checks"] if row["differs"]] == ["abstention"]
+    assert "300 of 300 in the bundle's evidence" in found["checks"][0]["says"]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(Plugins, "load", classmethod(lambda cls, only=None: toy.plugins()))
+    return toy.make(tmp_path / "toy")
+
+
+def test_the_command(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reference = write(tmp_path / "before.csv", scores(200, 1))
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(200, 3))
+    now = write(tmp_path / "now.csv", scores(200, 2), labelled=False, features=features)
+    moved = write(tmp_path / "moved.csv", scores(200, 3, shift=3.0), labelled=False, features=features + 2)
+    with_features = write(tmp_path / "features.csv", scores(200, 1), features=rng.normal(size=(200, 3)))
+
+    assert main(["drift", str(bundle), "--scores", str(now), "--reference", str(reference), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["schema"], found["drift"], found["n"]) == ("roadwork.drift/1", False, 200)
+
+    assert main(["drift", str(bundle), "--scores", str(moved), "--reference", str(with_features)]) == 4
+    said = capsys.readouterr().out
+    assert "* features" in said
+    assert "* scores" in said
+    assert said.splitlines()[-1].startswith("The served samples differ from the evidence in scores")
+
+
+def test_wrong_usage(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = write(tmp_path / "good.csv", scores(20, 1))
+    three = tmp_path / "three.csv"
+    three.write_text("logit_0,logit_1,logit_2\n0,1,2\n1,2,3\n")
+    one = tmp_path / "one.csv"
+    one.write_text("logit_0,logit_1\n0,1\n")
+    odd = tmp_path / "odd.csv"
+    odd.write_text("logit_0,logit_1,feature_0\n0,1,x\n0,1,y\n")
+    for arguments, said in (
+        (["--scores", str(three)], "3 columns of logits, the bundle 2 classes"),
+        (["--scores", str(one)], "fewer than two rows"),
+        (["--scores", str(odd)], "features are not all numbers"),
+        (["--scores", str(good), "--alpha", "0.9"], "--alpha must lie between"),
+        (["--scores", str(good), "--policy", "none"], "no policy 'none'"),
+    ):
+        assert main(["drift", str(bundle), *arguments]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_features_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("feature_10,feature_2,logit_0,logit_1\n1,2,0,0\n3,4,0,0\n")
+    features = read_served(path, classes=2).features
+    assert features is not None
+    assert features.tolist() == [[2.0, 1.0], [4.0, 3.0]]
