@@ -31,7 +31,9 @@ def at_prior(judge: Judge, decisions: Decisions, prior: float) -> dict[str, Any]
     table = _table(judge, decisions)
     if not _both_classes(table.sum(axis=0)):
         return None
-    statistics = {name: _on_answered(COUNT_METRICS[name], prior) for name in DECISION_METRICS}
+    # Of more than two classes accuracy counts every class, and these counts know only the positive one.
+    names = [name for name in DECISION_METRICS if name != "accuracy" or len(judge.classes) == 2]
+    statistics = {name: _on_answered(COUNT_METRICS[name], prior) for name in names}
     statistics["coverage"] = lambda totals: _scaled(totals, prior)[:, :4].sum(axis=1)
     return {"prior": prior, "metrics": _estimates(judge, table, statistics, judge.resamples)}
 

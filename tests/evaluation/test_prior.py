@@ -88,3 +88,12 @@ def test_without_one_class_nothing_is_claimed() -> None:
     judge = Judge(labels=np.ones(5, dtype=np.int64), groups=None, classes=("a", "b"), positive=1)
     assert at_prior(judge, decided(np.ones(5, dtype=np.int64)), 0.5) is None
     assert estimated_reward(judge, decided(np.ones(5, dtype=np.int64))) is None
+
+
+def test_of_three_classes_no_accuracy_is_claimed() -> None:
+    judge, decisions = sample()
+    three = Judge(labels=judge.labels, groups=judge.groups, classes=("a", "b", "c"), positive=1, resamples=100)
+    found = at_prior(three, decisions, 0.5)
+    assert found is not None
+    assert "accuracy" not in found["metrics"]
+    assert "recall" in found["metrics"]
