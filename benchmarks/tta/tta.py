@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -12,6 +13,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             component = resolve_component(Kind.TTA, part, plugins)
             tta = build_tta(component, preprocessing, 2)
             scorer = Scorer(model, preprocessing, tta, device=options.device, batch_size=options.batch)
-            runs = {
-                "together": lambda s=scorer: s.logits(pictures),
-                "alone": lambda s=scorer: one_at_a_time(s, pictures),
+            runs: dict[str, Callable[[], Logits]] = {
+                "together": partial(scorer.logits, pictures),
+                "alone": partial(one_at_a_time, scorer, pictures),
             }
             seconds, answers = measure(runs, options.rounds)
             gap = np.abs(answers["together"] - answers["alone"]).max()
@@ -88,7 +90,7 @@ def _against_ttach(
 ) -> None:
     """Flip by both on inputs of the model's size, normalised beforehand for ttach, as a loader would hand them over."""
     try:
-        import ttach
+        ttach: Any = importlib.import_module("ttach")
     except ImportError:
         print("\nttach is not installed: not compared")
         return
