@@ -427,7 +427,8 @@ def test_the_fingerprint_follows_the_files(tmp_path: Path, data: str) -> None:
 MAY_SEE = {
     "adapt": {"train"},
     "train": {"train", "val_select"},
-    "score": {"val_select", "val_calib", "test"},
+    # Only a test-time augmentation that learns on train is given its logits.
+    "score": {"train", "val_select", "val_calib", "test"},
     "fit": set(),
     "evaluate": {"test"},
     "bundle": {"val_calib"},

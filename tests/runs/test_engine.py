@@ -256,7 +256,8 @@ SPLITS_SEEN = {
     "prepare": set(),
     "adapt": {"train"},
     "train": {"train", "val_select"},
-    "score": {"val_select", "val_calib", "test"},
+    # Only a test-time augmentation that learns on train is given its logits.
+    "score": {"train", "val_select", "val_calib", "test"},
     "fit": {"val_calib"},
     "evaluate": {"test"},
     "bundle": {"val_calib"},
