@@ -100,10 +100,10 @@ class FeedbackStore:
             return connection.total_changes - before
 
     def read(
-        self, *, bundle_id: str | None = None, since: float | None = None, labelled: bool = False
+        self, *, bundle_id: str | None = None, since: float | None = None, labelled: bool = False, features: bool = True
     ) -> Iterator[Recorded]:
         """Predictions in the order of writing, read as they stood when the iteration began; some thousands at a time
-        are held. `bundle_id` may be the first digits of one."""
+        are held. `bundle_id` may be the first digits of one; without `features` those are left on the disk."""
         conditions = ["1"]
         values: list[Any] = []
         if bundle_id is not None:
@@ -114,10 +114,23 @@ class FeedbackStore:
             values.append(since)
         if labelled:
             conditions.append("truth IS NOT NULL")
-        statement = f"SELECT {_COLUMNS}, {_TRUTH} AS truth FROM predictions p WHERE {' AND '.join(conditions)}"
+        columns = _COLUMNS if features else _COLUMNS.replace("p.features", "NULL")
+        statement = f"SELECT {columns}, {_TRUTH} AS truth FROM predictions p WHERE {' AND '.join(conditions)}"
         with self._told():
             for row in self._connection.execute(f"{statement} ORDER BY p.id", values):
                 yield _recorded(row)
+
+    def features_of(self, keys: Sequence[str]) -> dict[str, tuple[float, ...]]:
+        """The features of predictions by key, of those that have any."""
+        found: dict[str, tuple[float, ...]] = {}
+        with self._told():
+            for start in range(0, len(keys), 500):
+                part = keys[start : start + 500]
+                statement = f"SELECT key, features FROM predictions WHERE key IN ({','.join('?' * len(part))})"
+                for key, content in self._connection.execute(statement, part):
+                    if features := _unpacked(content, "f"):
+                        found[key] = features
+        return found
 
     def stats(self) -> dict[str, Any]:
         """Counts as JSON: predictions, labelled, of these wrong and abstained, by bundle, and the span of time."""

@@ -1,0 +1,146 @@
+"""`roadwork mine`, whole: error types apart, nothing held out, doubtful labels aside, a manifest that can be read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from roadwork_core.cli import main
+from roadwork_core.data.sample import Row
+from roadwork_core.data.scan import Look, look
+from roadwork_core.data.table import write_rows
+from roadwork_core.feedback import FeedbackStore, Label, Seen
+
+CLASSES = ["no_roadwork", "roadwork"]
+
+
+def picture(path: Path, seed: int) -> Path:
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+def row(path: Path, split: str, index: int) -> Row:
+    seen = look(path, max_pixels=10**6)
+    assert isinstance(seen, Look)
+    names: dict[str, Any] = {"index": index, "path": str(path), "label": CLASSES[0], "target": 0, "split": split}
+    return Row(**names, group=str(index), sha256=seen.sha256, phash=f"{seen.phash:016x}", width=96, height=96)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    for index, split in enumerate(("train", "val_select", "val_calib", "test")):
+        path = picture(tmp_path / "known" / f"{split}.png", 1000 + index)
+        write_rows(folder / "prepare" / "samples" / f"{split}.jsonl", [row(path, split, index)])
+    (folder / "prepare" / "classes.json").write_text(json.dumps({"classes": CLASSES, "positive": 1}))
+    return folder
+
+
+def record(store: Path, path: Path, said: str | None, truth: str, score: float, features: list[float]) -> None:
+    key = path.name
+    one = Seen(key=key, time=1, bundle_id="b", policy="p", label=said, score=score, path=str(path), features=features)
+    with FeedbackStore(store) as opened:
+        opened.add([one])
+        opened.label([Label(key=key, label=truth, time=1)])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Three false positives, four false negatives of which one is a wrong label, right answers, an abstention."""
+    path, rng = tmp_path / "feedback.sqlite", np.random.default_rng(0)
+
+    def near(centre: int) -> list[float]:
+        return list(10 * np.eye(4)[centre] + rng.normal(size=4))
+
+    names = iter(range(100))
+    for _ in range(3):
+        record(path, picture(tmp_path / "new" / f"fp{(n := next(names))}.png", n), CLASSES[1], CLASSES[0], 0.9, near(0))
+    for _ in range(3):
+        record(path, picture(tmp_path / "new" / f"fn{(n := next(names))}.png", n), CLASSES[0], CLASSES[1], 0.2, near(1))
+    record(path, picture(tmp_path / "new" / "flip.png", next(names)), CLASSES[0], CLASSES[1], 0.01, near(2))
+    for _ in range(12):
+        record(path, picture(tmp_path / "new" / f"ok{(n := next(names))}.png", n), CLASSES[0], CLASSES[0], 0.1, near(2))
+    record(path, picture(tmp_path / "new" / "abstained.png", next(names)), None, CLASSES[1], 0.5, near(2))
+    return path
+
+
+def mine(*words: object) -> int:
+    return main(["mine", *map(str, words), "--quiet"])
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_errors_of_both_types_are_mined_and_a_lone_label_is_doubted(run: Path, store: Path, tmp_path: Path) -> None:
+    assert mine(store, "--run", run, "--out", tmp_path / "out", "--neighbours", 2) == 0
+    found = rows(tmp_path / "out" / "hard_negatives.csv")
+    assert {Path(one["path"]).name[:2] for one in found if one["error"] == "false_positive"} == {"fp"}
+    assert {one["label"] for one in found if one["error"] == "false_negative"} == {"roadwork"}
+    assert len(found) == 6
+    assert [Path(one["path"]).name for one in rows(tmp_path / "out" / "review.csv")] == ["flip.png"]
+    assert {one["split"] for one in found} == {"train"}
+    counts = json.loads((tmp_path / "out" / "mined.json").read_bytes())["counts"]
+    assert (counts["abstained"], counts["false_positive"], counts["false_negative"]) == (1, 3, 4)
+
+
+def test_what_is_held_out_or_near_to_it_is_refused(run: Path, store: Path, tmp_path: Path) -> None:
+    known = tmp_path / "known"
+    small = tmp_path / "new" / "smaller.jpg"
+    Image.open(known / "test.png").resize((80, 80)).save(small, quality=80)
+    (tmp_path / "new" / "calib-copy.png").write_bytes((known / "val_calib.png").read_bytes())
+    for path in (small, tmp_path / "new" / "calib-copy.png", known / "train.png"):
+        record(store, path, CLASSES[1], CLASSES[0], 0.99, [10.0, 0, 0, 0])
+    assert mine(store, "--run", run, "--out", tmp_path / "out", "--neighbours", 2) == 0
+    names = {Path(one["path"]).name for one in rows(tmp_path / "out" / "hard_negatives.csv")}
+    assert names.isdisjoint({"smaller.jpg", "calib-copy.png", "train.png"})
+    counts = json.loads((tmp_path / "out" / "mined.json").read_bytes())["counts"]
+    assert counts["near to a held-out picture"] == counts["in a held-out split"] == counts["in train already"] == 1
+
+
+def test_the_cap_holds_for_each_type(run: Path, store: Path, tmp_path: Path) -> None:
+    assert mine(store, "--run", run, "--out", tmp_path / "out", "--cap", 1, "--neighbours", 2) == 0
+    found = [one["error"] for one in rows(tmp_path / "out" / "hard_negatives.csv")]
+    assert found == ["false_positive", "false_negative"]
+
+
+def test_the_manifest_is_read_by_the_dataset(run: Path, store: Path, tmp_path: Path) -> None:
+    from roadwork_core.evaluation.labelled_set import dataset_for
+    from roadwork_core.kinds import DatasetContext
+    from roadwork_core.plugins import Plugins
+
+    mine(store, "--run", run, "--out", tmp_path / "out", "--neighbours", 2)
+    component = dataset_for(str(tmp_path / "out" / "hard_negatives.csv"), [], Plugins.load())
+    samples = component.build(DatasetContext(cache_dir=tmp_path / "cache", seed=0, report=print))
+    assert all(sample.path.is_file() and sample.split == "train" for sample in samples)
+    assert len(samples) == 6
+
+
+def test_mining_twice_gives_the_same_bytes(run: Path, store: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        mine(store, "--run", run, "--out", tmp_path / name, "--neighbours", 2)
+    for file in ("hard_negatives.csv", "review.csv", "sheet.jpg"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+@pytest.mark.parametrize("words", [["--cap", "0"], ["--agreement", "2"], ["--run", "nowhere"], ["--out", "new"]])
+def test_wrong_usage_is_refused(
+    run: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert mine(store, "--run", run, *words) == 2
+
+
+def test_predictions_without_labels_are_no_errors(run: Path, tmp_path: Path) -> None:
+    with FeedbackStore(tmp_path / "f.sqlite") as store:
+        store.add([Seen(key="a", time=1, bundle_id="b", policy="p", label="roadwork", score=0.9, path="x.png")])
+    assert mine(tmp_path / "f.sqlite", "--run", run, "--out", tmp_path / "out") == 1
