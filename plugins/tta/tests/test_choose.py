@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from roadwork_tta import Choose, FiveCrop, Flip, Multiscale, Multiview, NoTta
+from roadwork_tta.choosing import unique_names
 from roadwork_tta.components import AttentionOptions, LearnedOptions
 from roadwork_tta.judging import judge, pick, standard_error
 
@@ -127,3 +128,8 @@ def test_unchosen_it_is_refused() -> None:
 def test_a_choice_that_is_none_is_refused(candidates: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Choose(candidates=candidates)
+
+
+def test_candidates_of_one_name_are_told_apart_by_what_was_changed() -> None:
+    several = (Flip(), Flip(fusion="attention", attention=AttentionOptions(samples=300)), NoTta())
+    assert unique_names(several) == ["flip", "flip fusion=attention attention.samples=300", "none"]

@@ -134,10 +134,15 @@ def unique_names(candidates: Sequence[Any]) -> list[str]:
     ]
 
 
-def _changed(candidate: Any) -> list[str]:
-    fields = attrs.fields(type(candidate))
-    values = {field.name: getattr(candidate, field.name) for field in fields}
-    return [f"{field.name}={values[field.name]}" for field in fields if values[field.name] != field.default]
+def _changed(options: Any, within: str = "") -> list[str]:
+    changed = []
+    for field in attrs.fields(type(options)):
+        value = getattr(options, field.name)
+        if value == field.default:
+            continue
+        name = f"{within}{field.name}"
+        changed += _changed(value, f"{name}.") if attrs.has(type(value)) else [f"{name}={value}"]
+    return changed
 
 
 def _keys(name: str, tta: Tta) -> Sequence[Hashable]:

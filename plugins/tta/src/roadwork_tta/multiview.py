@@ -109,11 +109,11 @@ class MultiviewTta:
         return self._fusing.summary()
 
     def _tile(self, tile: Tensor) -> Tensor:
-        from torchvision.transforms.v2 import functional
-
         height, width = self._image_size
         scales = tile.shape[-2] / height, tile.shape[-1] / width
         if abs(scales[0] - scales[1]) * max(height, width) > 1.0:
+            from torchvision.transforms.v2 import functional
+
             # The tile was cut to a panorama's frame: stretched it is seen whole, cropped it would not be.
             tile = functional.resize(tile, [height, width], antialias=True)
         return self._to_input(tile, self._image_size)
