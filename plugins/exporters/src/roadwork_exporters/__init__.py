@@ -8,14 +8,14 @@ from typing import Any
 from roadwork_core import hookimpl
 
 from .command import TEXT, configure, handle
-from .components import Onnx
+from .components import HuggingFace, Onnx
 
-__all__ = ["Onnx"]
+__all__ = ["HuggingFace", "Onnx"]
 
 
 @hookimpl
 def roadwork_components() -> list[type]:
-    return [Onnx]
+    return [HuggingFace, Onnx]
 
 
 @hookimpl

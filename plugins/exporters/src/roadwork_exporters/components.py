@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from roadwork_core import component, option
 from roadwork_core.kinds import ExporterContext
@@ -26,5 +26,37 @@ class Onnx:
 
     def build(self, ctx: ExporterContext) -> Mapping[str, Any]:
         from .onnx_export import export
+
+        return export(self, ctx)
+
+
+@component("exporter", "huggingface")
+class HuggingFace:
+    """A folder that the stock image-classification pipeline of transformers loads and that gives the served score.
+
+    score = sigma((margin - cut) / temperature): the cut of a threshold policy and the temperature that a policy of
+    the bundle fitted (1 where none did) are folded into the last linear layer, the negative class first. For
+    backbones of transformers whose family has an image classifier there, a linear head, and one view.
+    """
+
+    policy: str | None = option(
+        default=None, help="the threshold policy whose cut is folded in (default: the active one, or the first)"
+    )
+    calibrated: bool = option(
+        default=True, help="fold in the temperature; false gives what StreetVision's miner gives: sigma(margin - cut)"
+    )
+    labels: Literal["bundle", "streetvision"] = option(
+        default="bundle", help="names of the classes: the bundle's, or None and Roadwork as StreetVision reads them"
+    )
+    model_name: str | None = option(default=None, min_length=1, help="in model_card.json (default: the bundle's name)")
+    description: str | None = option(default=None, min_length=1, help="in model_card.json (default: the bundle's)")
+    version: str = option(default="1.0.0", pattern=r"\d+\.\d+\.\d+", help="in model_card.json, as X.Y.Z")
+    submitted_by: str = option(default="", help="in model_card.json: who submits the model")
+    submission_time: str | None = option(
+        default=None, min_length=1, help="in model_card.json, in ISO 8601 (default: the time of the export, UTC)"
+    )
+
+    def build(self, ctx: ExporterContext) -> Mapping[str, Any]:
+        from .huggingface_export import export
 
         return export(self, ctx)

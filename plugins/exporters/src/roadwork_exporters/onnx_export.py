@@ -93,7 +93,9 @@ def _write_network(scorer: Scorer, sizes: Sequence[Size], opset: int, path: Path
     dynamic: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if len(sizes) > 1:
         dynamic |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    example = torch.zeros(2, 3, *sizes[0])
+    # At its own size a vision transformer takes its position codes as they are; at any other it interpolates them,
+    # which is right for all. The graph goes the way of this example.
+    example = torch.zeros(2, 3, *sizes[-1])
     try:
         with _quietly(), torch.no_grad():
             program = torch.onnx.export(

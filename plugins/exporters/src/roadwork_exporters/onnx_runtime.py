@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from roadwork_core.bundle import Bundle, Prediction
 from roadwork_core.bundle.deciding import Decider, decider_of
 from roadwork_core.bundle.golden import replay
-from roadwork_core.data.decode import BadImageError, decode
+from roadwork_core.data.decode import decode
 from roadwork_core.data.preprocessing import Preprocessing
 from roadwork_core.errors import Problem, RoadworkError
 from roadwork_core.kinds import Kind, Tta, TtaContext
@@ -107,14 +107,14 @@ class OnnxPredictor:
         """One prediction per picture, as `roadwork_core.bundle.Predictor.predict`."""
         name = self.bundle.policy_for(mode=mode, policy=policy)
         paths = [str(image) if isinstance(image, str | Path) else None for image in images]
-        decoded = [self._decode(image, on_bad_image) for image in images]
+        decoded = [self._read(image, on_bad_image) for image in images]
         made = {
             row: Prediction(path=paths[row], error=found) for row, found in enumerate(decoded) if isinstance(found, str)
         }
         rows = [row for row in range(len(images)) if row not in made]
         readable = [found for found in decoded if not isinstance(found, str)]
         if readable:
-            decided = self.decider.decide(self.logits(readable), policy=name, must_answer=must_answer)
+            decided = self.decider.decide(self._scored(readable), policy=name, must_answer=must_answer)
             policies = decided.decisions.policies or [name] * len(rows)
             for index, (row, found) in enumerate(zip(rows, decided.decisions.rows(), strict=True)):
                 labels = self.bundle.labels
@@ -135,11 +135,14 @@ class OnnxPredictor:
 
     def logits(self, pictures: Sequence[Picture]) -> NDArray[np.float64]:
         """Raw pictures, each uint8 (3, H, W) of any size, to fused logits, float64 (n, C)."""
+        return self._scored([self._views(image) for image in pictures])
+
+    def _scored(self, views: Sequence[Sequence[Picture]]) -> NDArray[np.float64]:
         by_size: dict[tuple[int, ...], list[tuple[int, int, Picture]]] = defaultdict(list)
-        for sample, image in enumerate(pictures):
-            for view, pixels in enumerate(self._views(image)):
+        for sample, views_of_sample in enumerate(views):
+            for view, pixels in enumerate(views_of_sample):
                 by_size[pixels.shape].append((view, sample, pixels))
-        logits = np.empty((len(self.tta.view_ids), len(pictures), len(self.bundle.labels)))
+        logits = np.empty((len(self.tta.view_ids), len(views), len(self.bundle.labels)))
         for alike in by_size.values():
             for start in range(0, len(alike), self.batch_size):
                 chunk = alike[start : start + self.batch_size]
@@ -162,22 +165,25 @@ class OnnxPredictor:
         tensors = load_file(self.bundle.path / fmt.GOLDEN_INPUTS)
         return [tensors[name].view(Picture) for name in sorted(tensors)]
 
-    def _views(self, image: Picture) -> Sequence[Any]:
+    def _views(self, image: Picture) -> Sequence[Picture]:
         tensor: Any = image
         try:
-            return self.tta.views(tensor)
+            made: Any = self.tta.views(tensor)
+            return made
         except ImportError as error:
             raise RoadworkError(
                 f"the test-time augmentation needs {error.name} for a picture of {image.shape[-1]} x {image.shape[-2]}",
                 hint="predict it with the bundle itself",
             ) from None
 
-    def _decode(self, image: Source, on_bad_image: str) -> Picture | str:
+    def _read(self, image: Source, on_bad_image: str) -> Sequence[Picture] | str:
+        """The views of a picture, or why there are none."""
         side = max(self.preprocessing.min_side, self.tta.min_side)
         try:
             source = Path(image) if isinstance(image, str) else image
-            return picture(decode(source, min_side=side, max_pixels=self.bundle.manifest["max_pixels"]))
-        except BadImageError as error:
+            pixels = decode(source, min_side=side, max_pixels=self.bundle.manifest["max_pixels"])
+            return self._views(picture(pixels))
+        except RoadworkError as error:
             if on_bad_image == "raise":
                 raise
             return error.message
