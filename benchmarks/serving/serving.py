@@ -109,15 +109,16 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         for workers in options.workers:
             rate = bare(options.bundle, images, options.seconds, workers)
             rows.append({"what": "bare loop", "workers": workers, "connections": "", "rate": rate})
-            for queue, connections in [*((64, count) for count in options.connections), (2, 32)]:
+            for queue, counts in ((64, options.connections), (2, [max(options.connections)])):
                 process, url = serve(options.bundle, workers, queue)
                 try:
-                    found = asyncio.run(load_from(url, images, connections, options.seconds))
+                    for connections in counts:
+                        found = asyncio.run(load_from(url, images, connections, options.seconds))
+                        key = {"what": f"serve, queue {queue}", "workers": workers, "connections": connections}
+                        rows.append({**key, **found})
                 finally:
                     process.send_signal(signal.SIGTERM)
                     process.wait(60)
-                what = f"serve, queue {queue}"
-                rows.append({"what": what, "workers": workers, "connections": connections, **found})
     return rows
 
 
