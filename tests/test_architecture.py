@@ -38,6 +38,8 @@ HEIGHT = {
     "report": 8,
     "evaluation": 9,
     "deployment": 9,
+    "mining": 9,
+    "retraining": 10,
     "stages": 10,
     "sweeps": 10,
     "testing": 10,

@@ -30,6 +30,7 @@ COMMANDS = {
     "export": ("export", "write a bundle for another runtime: ONNX Runtime, transformers"),
     "feedback": ("feedback", "keep what served bundles said, and the labels that come later"),
     "mine": ("mine", "find the errors that are worth training on"),
+    "retrain": ("retrain", "train a challenger on hard negatives, and promote it only where it is better"),
     "policy": ("policy", "fit and apply decision policies to logits from elsewhere"),
 }
 #: Entry-point group in which a plugin announces the names of its commands, so that --help need not import it.
