@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from roadwork_core.testing import TtaContract
 
-LEARNED = (
+LEARNED: tuple[Mapping[str, Any], ...] = (
     {"fusion": "learned"},
     {"fusion": "learned", "learned": {"l2": 0.1, "temperatures": False}},
     {"fusion": "attention", "attention": {"steps": 12, "width": 4}},
 )
-FORMULAS = (
+FORMULAS: tuple[Mapping[str, Any], ...] = (
     *({"fusion": fusion} for fusion in ("mean_probability", "max", "entropy")),
     *(
         {"fusion": fusion, "select": "confident", "keep": keep}
