@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +13,6 @@ from PIL import Image
 
 from roadwork_core.bundle import load
 from roadwork_core.cli import main
-from roadwork_core.plugins import Plugins
-from roadwork_core.testing import ExporterContract
 
 from .bundles import SMALL_CNN, checkpoint, make_bundle, smooth_pictures
 
@@ -159,11 +157,3 @@ def test_another_pooling_than_the_classifiers_is_refused(tmp_path: Path, capsys:
     bundle = make_bundle(tmp_path, backbone=backbone)
     assert main(["export", str(bundle), "--to", "huggingface", "--out", str(tmp_path / "out")]) == 2
     assert "pools its tokens in another way" in capsys.readouterr().err
-
-
-class TestContract(ExporterContract):
-    component = "exporters/huggingface"
-    options: ClassVar[Mapping[str, Any]] = {"submission_time": "2026-01-01T00:00:00"}
-
-    def bundle(self, folder: Path) -> tuple[Any, Plugins]:
-        return load(bundle_of("vit", folder)).runtime, Plugins.load()
