@@ -153,7 +153,11 @@ def test_new_explains_what_is_commented_out_and_that_checks_too(run: Run) -> Non
     for line in ["# on_bad_image", "# group_by", "# lr_scale", "# ema", "# positive"]:
         assert line in text
         text = text.replace(line, line.removeprefix("# "))
-    text = text.replace("# [policy.scrc]", "[policy.scrc]").replace("# use = ", "use = ").replace("# alpha", "alpha")
+    text = text.replace("# [policy.scrc]", "[policy.scrc]").replace('# use = "scrc"', 'use = "scrc"')
+    text = text.replace("# alpha", "alpha").replace('use = "small_cnn"', "#")
+    for line in ['# use = "torchvision"', '# name = "resnet18"', '# weights = "default"']:
+        assert line in text
+        text = text.replace(line, line.removeprefix("# "))
     Path("all.toml").write_text(text.replace("# [bundle]", "[bundle]").replace("# active", "active"))
     code, _, err = run("check", "all.toml")
     assert (code, err) == (0, "")
