@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +12,8 @@ from attrs import Factory, frozen
 from .html import interval, number, percent, split_rows
 
 _SHOWN = ("mcc", "accuracy", "f1", "balanced_accuracy", "precision", "recall")
+#: What Markdown would take as its own in a name, a table's bar among it.
+_MARKUP = re.compile(r"[\\`*|<>\[\]]")
 
 
 @frozen(kw_only=True)
@@ -50,22 +54,24 @@ def model_card(card: Card) -> str:
         "## Limits",
         _limits(card),
         "## Licence",
-        f"{card.license}; see `LICENSE`.",
+        f"{_text(card.license)}; see `LICENSE`.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _front_matter(card: Card) -> str:
     known = card.license.lower() if card.license.lower() != "proprietary" else "other"
-    return f"---\nlicense: {known}\npipeline_tag: image-classification\nlibrary_name: roadwork\n---"
+    # A JSON string is a YAML one, whatever it holds.
+    quoted = json.dumps(known, ensure_ascii=False)
+    return f"---\nlicense: {quoted}\npipeline_tag: image-classification\nlibrary_name: roadwork\n---"
 
 
 def _overview(card: Card) -> str:
-    labels = ", ".join(f"**{label}**" if label == card.positive else label for label in card.labels)
+    labels = ", ".join(f"**{_text(label)}**" if label == card.positive else _text(label) for label in card.labels)
     return (
         f"An image classifier that decides between {labels} (positive in bold), or abstains, with a probability, a"
         f" prediction set and a reason. Backbone: {card.backbone}; test-time augmentation: {card.tta}; made with"
-        f" roadwork {card.version}. The score is P({card.positive}) as the deciding policy sees it."
+        f" roadwork {card.version}. The score is P({_text(card.positive)}) as the deciding policy sees it."
     )
 
 
@@ -84,10 +90,10 @@ def _data(card: Card) -> str:
     rows = split_rows(card.data)
     if not rows:
         return "Not recorded."
-    header = ["split", *card.labels, "pictures", "groups"]
+    header = ["split", *map(_text, card.labels), "pictures", "groups"]
     body = [
         [
-            row["split"],
+            _text(row["split"]),
             *(str(row["classes"].get(label, 0)) for label in card.labels),
             str(row["n"]),
             "" if row["groups"] is None else str(row["groups"]),
@@ -120,7 +126,8 @@ def _evaluation(card: Card) -> str:
         if "audit" in policy:
             audit = policy["audit"]
             by_class = "; ".join(
-                f"{label} {interval(figure, True)}" for label, figure in audit["error_of_answers_by_class"].items()
+                f"{_text(label)} {interval(figure, True)}"
+                for label, figure in audit["error_of_answers_by_class"].items()
             )
             lines.append(
                 f"- `{name}`, exact (Clopper-Pearson, if pictures were independent): error of the answers"
@@ -143,7 +150,8 @@ def _limits(card: Card) -> str:
         "- Every figure holds for data like the test split. Other cameras, places, seasons or distortions can change"
         " it, and nothing in this bundle notices.\n"
         "- Guarantees assume that new pictures are exchangeable with the calibration pictures.\n"
-        f"- The share of {card.positive} in deployment may differ from that of the data; precision changes with it.\n"
+        f"- The share of {_text(card.positive)} in deployment may differ from that of the data; precision changes with"
+        " it.\n"
         "- An interval says how far chance moves a figure, not how far a change of data does."
     )
 
@@ -154,6 +162,11 @@ def _figure(figure: Mapping[str, Any]) -> str:
     if figure["low"] is None or figure["high"] is None:
         return number(figure["value"])
     return f"{number(figure['value'])} [{number(figure['low'])}, {number(figure['high'])}]"
+
+
+def _text(name: str) -> str:
+    """A name of the user's own on one line, in which Markdown finds nothing of its own."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(name.split()))
 
 
 def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:

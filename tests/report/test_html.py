@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -246,7 +247,7 @@ def test_the_card_is_written_from_the_evidence() -> None:
     text = model_card(made)
     mcc = made.metrics["policies"]["careful"]["metrics"]["mcc"]
     for part in (
-        "license: apache-2.0",
+        'license: "apache-2.0"',
         "# streets",
         f"{mcc['value']:.3f} [{mcc['low']:.3f}, {mcc['high']:.3f}]",
         "| train | 4 | 6 | 10 | 5 |",
@@ -262,5 +263,28 @@ def test_the_card_is_written_from_the_evidence() -> None:
 
 def test_a_proprietary_card_says_so() -> None:
     text = model_card(card(license="proprietary", fallback=None, data={}))
-    assert "license: other" in text
+    assert 'license: "other"' in text
     assert "proprietary; see `LICENSE`" in text
+
+
+def test_no_name_breaks_out_of_the_cards_tables_or_header() -> None:
+    names = ["no | work\n## Forged", "<b>*roadwork*</b> [x](y)"]
+    splits = {"test": {"samples": 3, "groups": None, "classes": dict(zip(names, (1, 2), strict=True))}}
+    audit = {
+        "error_of_answers": {"low": 0.1, "high": 0.2},
+        "error_of_answers_by_class": {name: {"low": 0.1, "high": 0.2} for name in names},
+    }
+    metrics, _, _ = make_metrics()
+    metrics["policies"]["careful"]["audit"] = audit
+    licence = 'mine: "all" # yes\npipeline_tag: forged'
+    made = card(labels=names, positive=names[1], license=licence, metrics=metrics, data={"splits": splits})
+    text = model_card(made)
+    lines = text.splitlines()
+    assert lines[0] == lines[4] == "---"
+    # JSON is YAML, so that a reader of YAML takes the very same string from this line.
+    assert json.loads(lines[1].removeprefix("license: ")) == licence
+    rows = [line for line in lines if line.startswith(("| split", "| test"))]
+    assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [6, 6], rows
+    assert "## Forged" not in lines
+    assert f"**{names[1]}**" not in text
+    assert r"**\<b\>\*roadwork\*\</b\> \[x\](y)**" in text
