@@ -135,8 +135,9 @@ def register(found: Found, obj: Any, manager: pluggy.PluginManager) -> PluginRec
             provider = getattr(obj, "roadwork_components", None)
             components = tuple(provider()) if callable(provider) else ()
         _check(components)
+        components = tuple(dict.fromkeys(components))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
-        if manager.has_plugin(unique):
+        if manager.get_plugin(unique) is obj:
             manager.unregister(name=unique)
         if isinstance(error, _HandedOver):
             return _broken(found, str(error), api=error.api, source=error.source or _source_of(obj))

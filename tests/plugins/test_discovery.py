@@ -224,6 +224,31 @@ def test_extended_plugins_call_the_hooks_of_both() -> None:
     assert [record.name for record in both.records] == ["one", "two"]
 
 
+def test_a_second_plugin_of_one_name_leaves_the_first_its_hooks() -> None:
+    class Ear:
+        @hookimpl
+        def roadwork_run_started(self, run: list[str]) -> None:
+            run.append("heard")
+
+    both = Plugins.of({"one": Ear()}).extended({"one": Ear()})
+    told: list[str] = []
+    both.hook.roadwork_run_started(run=told)
+    assert told == ["heard"]
+    assert [record.status for record in both.records] == [Status.OK, Status.BROKEN]
+
+
+def test_a_component_handed_over_twice_is_one() -> None:
+    @component("loss", "alone")
+    class Alone:
+        """A loss."""
+
+        def build(self, ctx: Any) -> None: ...
+
+    plugins = Plugins.of({"twice": SimpleNamespace(roadwork_components=lambda: [Alone, Alone])})
+    assert plugins.get(Kind.LOSS, "alone") is Alone
+    assert plugins.names(Kind.LOSS) == ["alone"]
+
+
 def test_a_plugin_that_fails_in_a_hook_is_named_with_its_line(site: Path) -> None:
     body = "from roadwork_core import hookimpl\n@hookimpl\ndef roadwork_run_started(run):\n    raise KeyError('lost')\n"
     write_plugin(site, "clumsy", body)
