@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from roadwork_core.decisions import ABSTAIN, Decisions
 from roadwork_core.errors import DataError
-from roadwork_core.kinds import Calibrator, CalibratorContext, PolicyContext, PolicyRestoreContext
-from roadwork_core.metrics.inputs import Booleans, Floats, Integers, class_labels, group_codes
+from roadwork_core.kinds import Calibrator, PolicyContext, PolicyRestoreContext
+from roadwork_core.metrics.inputs import Booleans, Floats, Integers
 from roadwork_core.metrics.intervals import clopper_pearson
 from roadwork_core.metrics.logits import as_logits, softmax
 from roadwork_core.metrics.selective import mean_set_size
 
+from .calibrated_parts import calibrated_parts
 from .conformal import conformal_rank, infeasible, jitter, quantile, smallest_n
-from .digests import sample_digest
-from .folds import about_groups, divided
+from .folds import about_groups
 from .nonconformity import aps, lac, raps
 from .threshold import checked_logits
 
@@ -96,32 +96,21 @@ def nonconformity(options: Conformal, raw: Floats, calibrated: Floats, salt: int
 
 def fit(options: Conformal, ctx: PolicyContext) -> ConformalPolicy:
     """Calibrates on one part of val_calib, where there is something to fit, and takes the bounds from the other."""
-    from .calibrator_components import Identity
-
-    logits = as_logits(ctx.logits)
-    n_all, classes = logits.shape
-    if n_all == 0:
-        raise DataError("conformal cannot be fitted without samples", hint="give val_calib some")
-    labels = class_labels(ctx.labels, n_all, classes)
-    if np.unique(labels).size < 2:
-        raise DataError(f"all {n_all} samples are of one class", hint="conformal needs samples of every class")
-    codes = group_codes(ctx.groups, n_all)
-    fraction = 0.0 if isinstance(options.calibrator, Identity) else options.fit_fraction
-    fits, rest = divided(codes, fraction, ctx.seed, one=options.per_group == "one")
-    if not rest.any() or (fraction > 0 and not fits.any()):
-        raise infeasible(f"from {n_all} samples that are one group", options.alpha, _least(options.alpha))
-    calibrator = options.calibrator.build(CalibratorContext(logits=logits[fits], labels=labels[fits]))
-    z, y = logits[rest], labels[rest]
-    salt = int(np.random.default_rng([ctx.seed, 3]).integers(0, 2**63))
+    parts = calibrated_parts(
+        "conformal",
+        options,
+        ctx,
+        lambda n: infeasible(f"from {n} samples that are one group", options.alpha, _least(options.alpha)),
+    )
+    z, y, calibrator, salt = parts.logits, parts.labels, parts.calibrator, parts.salt
     table = nonconformity(options, z, as_logits(calibrator.transform(z)), salt)
     own = np.take_along_axis(table, y[:, None], axis=1)[:, 0]
     bounds = bounds_of(own, y, options, ctx.classes)
-    groups = int(np.unique(codes[rest]).size)
     policy = ConformalPolicy(options, calibrator, bounds, salt, ctx.positive)
-    record: dict[str, Any] = {"n_fit": int(fits.sum()), "n_conformal": y.size}
-    if fits.any():
-        record |= _held_out(policy, logits[fits], labels[fits])
-    return evolve(policy, promise=_promise(options, y, classes, groups, sample_digest(z, y)), record=record)
+    record: dict[str, Any] = {"n_fit": parts.fit_labels.size, "n_conformal": y.size}
+    if parts.fit_labels.size:
+        record |= _held_out(policy, parts.fit_logits, parts.fit_labels)
+    return evolve(policy, promise=_promise(options, y, z.shape[1], parts.groups, parts.digest), record=record)
 
 
 def _least(alpha: float) -> int:

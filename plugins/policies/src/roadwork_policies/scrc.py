@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from roadwork_core.decisions import ABSTAIN, Decisions
 from roadwork_core.errors import DataError
-from roadwork_core.kinds import Calibrator, CalibratorContext, PolicyContext, PolicyRestoreContext
-from roadwork_core.metrics.inputs import Floats, Integers, class_labels, group_codes
+from roadwork_core.kinds import Calibrator, PolicyContext, PolicyRestoreContext
+from roadwork_core.metrics.inputs import Floats, Integers
 from roadwork_core.metrics.intervals import clopper_pearson
 from roadwork_core.metrics.logits import as_logits, class_log_odds, sigmoid
 
+from .calibrated_parts import calibrated_parts
 from .conformal import (
     JITTER_RULE,
     Cut,
@@ -29,8 +30,7 @@ from .conformal import (
     top_cut,
     transductive_count,
 )
-from .digests import sample_digest
-from .folds import about_groups, divided
+from .folds import about_groups
 from .threshold import checked_logits
 
 if TYPE_CHECKING:
@@ -102,44 +102,33 @@ class ScrcPolicy:
 def fit(options: Scrc, ctx: PolicyContext) -> ScrcPolicy:
     """Divides val_calib by group, calibrates on one part (none, where there is nothing to fit), and takes cut and bound
     from the other."""
-    from .calibrator_components import Identity
-
-    logits = as_logits(ctx.logits)
-    n_all, classes = logits.shape
-    if n_all == 0:
-        raise DataError("scrc cannot be fitted without samples", hint="give val_calib some")
-    labels = class_labels(ctx.labels, n_all, classes)
-    if np.unique(labels).size < 2:
-        raise DataError(f"all {n_all} samples are of one class", hint="scrc needs samples of every class")
-    codes = group_codes(ctx.groups, n_all)
-    fraction = 0.0 if isinstance(options.calibrator, Identity) else options.fit_fraction
-    fits, rest = divided(codes, fraction, ctx.seed, one=options.per_group == "one")
 
     def count(n: int) -> int:
         inductive = options.variant == "inductive"
         return inductive_count(n, options.xi, options.delta) if inductive else transductive_count(n, options.xi)
 
     needed = smallest_n(options.alpha, count)
-    if not rest.any() or (fraction > 0 and not fits.any()):
-        raise infeasible(f"from {n_all} samples that are one group", options.alpha, needed)
-    calibrator = options.calibrator.build(CalibratorContext(logits=logits[fits], labels=labels[fits]))
-
-    z, y = logits[rest], labels[rest]
-    n, salt = y.size, int(np.random.default_rng([ctx.seed, 3]).integers(0, 2**63))
-    odds = class_log_odds(as_logits(calibrator.transform(z)))
-    confidence, jitters = odds.max(axis=1), jitter(z, salt)
+    parts = calibrated_parts(
+        "scrc",
+        options,
+        ctx,
+        lambda n: infeasible(f"from {n} samples that are one group", options.alpha, needed),
+    )
+    z, y = parts.logits, parts.labels
+    n, classes = z.shape
+    odds = class_log_odds(as_logits(parts.calibrator.transform(z)))
+    confidence, jitters = odds.max(axis=1), jitter(z, parts.salt)
     k = count(n)
     cut = top_cut(confidence, jitters, k)
     selected = cut.selects(confidence, jitters)
     used = selected & (y == ctx.positive) if options.loss == "false_negative_rate" else selected
     scores = -np.take_along_axis(odds, y[:, None], axis=1)[:, 0]
     bound = _bound(options, scores[used], int(selected.sum()), n, needed)
-    groups = int(np.unique(codes[rest]).size)
-    promise = _promise(options, n, groups, k, (int(selected.sum()), int(used.sum())), sample_digest(z, y))
-    policy = ScrcPolicy(calibrator, cut, bound, salt, ctx.positive, classes, promise)
-    record: dict[str, Any] = {"n_fit": int(fits.sum()), "n_conformal": n}
-    if fits.any():
-        record |= _held_out(policy, logits[fits], labels[fits])
+    promise = _promise(options, n, parts.groups, k, (int(selected.sum()), int(used.sum())), parts.digest)
+    policy = ScrcPolicy(parts.calibrator, cut, bound, parts.salt, ctx.positive, classes, promise)
+    record: dict[str, Any] = {"n_fit": parts.fit_labels.size, "n_conformal": n}
+    if parts.fit_labels.size:
+        record |= _held_out(policy, parts.fit_logits, parts.fit_labels)
     return evolve(policy, record=record)
 
 

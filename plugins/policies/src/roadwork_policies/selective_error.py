@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from roadwork_core.decisions import ABSTAIN, Decisions
 from roadwork_core.errors import DataError, InfeasibleError
-from roadwork_core.kinds import Calibrator, CalibratorContext, PolicyContext, PolicyRestoreContext
-from roadwork_core.metrics.inputs import Booleans, Floats, Integers, class_labels, group_codes
+from roadwork_core.kinds import Calibrator, PolicyContext, PolicyRestoreContext
+from roadwork_core.metrics.inputs import Booleans, Floats, Integers
 from roadwork_core.metrics.intervals import clopper_pearson
 from roadwork_core.metrics.logits import as_logits, class_log_odds, sigmoid
 from roadwork_core.metrics.special import beta_cdf
 
+from .calibrated_parts import calibrated_parts
 from .conformal import JITTER_RULE, Cut, ceil_count, jitter, top_cut
-from .digests import sample_digest
-from .folds import about_groups, divided
+from .folds import about_groups
 from .threshold import checked_logits
 
 if TYPE_CHECKING:
@@ -113,36 +113,21 @@ def sgr(n: int, keeps: Callable[[int, int], bool]) -> int | None:
 
 def fit(options: SelectiveError, ctx: PolicyContext) -> SelectiveErrorPolicy:
     """Takes the cut from the part of val_calib that fitted no calibrator; all of it where there is none to fit."""
-    from .calibrator_components import Identity
-
-    logits = as_logits(ctx.logits)
-    n_all, classes = logits.shape
-    if n_all == 0:
-        raise DataError("selective_error cannot be fitted without samples", hint="give val_calib some")
-    labels = class_labels(ctx.labels, n_all, classes)
-    if np.unique(labels).size < 2:
-        raise DataError(f"all {n_all} samples are of one class", hint="selective_error needs samples of every class")
-    codes = group_codes(ctx.groups, n_all)
-    fraction = 0.0 if isinstance(options.calibrator, Identity) else options.fit_fraction
-    fits, rest = divided(codes, fraction, ctx.seed, one=options.per_group == "one")
-    if not rest.any() or (fraction > 0 and not fits.any()):
-        raise infeasible(options, 0, 0, n_all)
-    calibrator = options.calibrator.build(CalibratorContext(logits=logits[fits], labels=labels[fits]))
-    z, y = logits[rest], labels[rest]
-    n, salt = int(y.size), int(np.random.default_rng([ctx.seed, 3]).integers(0, 2**63))
-    odds = class_log_odds(as_logits(calibrator.transform(z)))
-    confidence, jitters, wrong = odds.max(axis=1), jitter(z, salt), odds.argmax(axis=1) != y
+    parts = calibrated_parts("selective_error", options, ctx, lambda n: infeasible(options, 0, 0, n))
+    z, y = parts.logits, parts.labels
+    n, classes = z.shape
+    odds = class_log_odds(as_logits(parts.calibrator.transform(z)))
+    confidence, jitters, wrong = odds.max(axis=1), jitter(z, parts.salt), odds.argmax(axis=1) != y
     k, above, errors = largest(options, confidence, jitters, wrong)
     if k is None:
         first = max(ceil_count(options.start, n + 1) - 1, 1)
         raise infeasible(options, int(errors[first]), int(above[first]), n)
     cut = top_cut(confidence, jitters, k)
-    groups = int(np.unique(codes[rest]).size)
     shown = (int(errors[k - 1]), int(above[k - 1]))
-    policy = SelectiveErrorPolicy(calibrator, cut, salt, ctx.positive, classes)
-    promise = _promise(options, n, groups, k, shown, sample_digest(z, y))
+    policy = SelectiveErrorPolicy(parts.calibrator, cut, parts.salt, ctx.positive, classes)
+    promise = _promise(options, n, parts.groups, k, shown, parts.digest)
     record = {
-        "n_fit": int(fits.sum()),
+        "n_fit": parts.fit_labels.size,
         "tested": {
             "note": "on the samples that the cut was taken from: optimistic, not a result",
             "answered": clopper_pearson(shown[1], n).to_json(),
