@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import Factory, frozen
 
 from ..errors import RoadworkError
-from ..files import pretty_json, sha256_file, sync_directory
+from ..files import pretty_json, sha256_file, sync_directory, sync_tree
 from . import format as fmt
 from .verify import Verification, verify
 
@@ -56,7 +55,7 @@ def emit(contents: Contents, target: Path, plugins: Plugins) -> Verification:
         _write(contents, fresh)
         found = verify(fresh, fmt.Level.REPLAY, plugins)
         found.raise_for_failures()
-        _sync(fresh)
+        sync_tree(fresh)
         fresh.rename(target)
         sync_directory(target.parent)
     except BaseException:
@@ -119,16 +118,6 @@ def seal(folder: Path, manifest: Mapping[str, Any]) -> None:
     document = {**manifest, "format_version": fmt.FORMAT_VERSION, "files": files}
     document["bundle_id"] = fmt.bundle_id(document)
     (folder / fmt.MANIFEST).write_bytes(pretty_json(document))
-
-
-def _sync(folder: Path) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_dir():
-            sync_directory(path)
-        else:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    sync_directory(folder)
 
 
 def _remove(folder: Path) -> None:

@@ -25,7 +25,7 @@ from attrs import frozen
 
 from ..bundle import Level, verify
 from ..errors import RoadworkError, UsageError
-from ..files import canonical_json, pretty_json, sync_directory, write_atomic
+from ..files import canonical_json, pretty_json, sync_directory, sync_tree, write_atomic
 
 CURRENT = "current"
 VERSIONS = "versions"
@@ -123,7 +123,7 @@ class Deployment:
         verify(fresh, Level.SCHEMA).raise_for_failures()
         if not _sound(fresh, bundle_id):
             raise RoadworkError("the bundle was changed while it was copied", path=bundle, hint="deploy again")
-        _sync_all(fresh)
+        sync_tree(fresh)
         fresh.rename(self.versions / name)
         sync_directory(self.versions)
         return name
@@ -219,13 +219,3 @@ class Deployment:
 def _sound(version: Path, bundle_id: str) -> bool:
     found = verify(version, Level.SCHEMA)
     return found.ok and found.bundle is not None and found.bundle.id == bundle_id
-
-
-def _sync_all(folder: Path) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_dir():
-            sync_directory(path)
-        else:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    sync_directory(folder)

@@ -6,7 +6,7 @@ import csv
 import io
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from attrs import frozen
 
 from ..errors import UsageError
 from ..files import pretty_json, write_atomic
+from ..policies import scores_csv
 from ..report.evaluation import headline
 from ..report.html import Report, render
 from .figures import draw_decisions
@@ -152,20 +153,11 @@ def _write(evaluation: Evaluation, runtime: Runtime, folder: Path) -> None:
         note="If the bundle was trained or fitted on any of these pictures, the figures are too good.",
     )
     write_atomic(folder / METRICS_FILE, pretty_json(metrics))
-    write_atomic(folder / "scores.csv", _scores_csv(data))
+    write_atomic(folder / "scores.csv", scores_csv(data.rows, data.logits))
     write_atomic(folder / "decisions.csv", _decisions_csv(evaluation))
     for figure in drawn:
         write_atomic(folder / f"{figure.name}.png", figure.png)
     write_atomic(folder / "report.html", render(report).encode())
-
-
-def _scores_csv(data: Labelled) -> bytes:
-    header = ["index", "label", "group", *(f"logit_{column}" for column in range(data.logits.shape[1]))]
-    rows = [
-        [row.index, row.target, row.group, *map(repr, values)]
-        for row, values in zip(data.rows, data.logits.tolist(), strict=True)
-    ]
-    return _csv(header, rows)
 
 
 def _decisions_csv(evaluation: Evaluation) -> bytes:
@@ -176,11 +168,8 @@ def _decisions_csv(evaluation: Evaluation) -> bytes:
             label = "" if found["label"] is None else data.classes[found["label"]]
             members = "|".join(data.classes[member] for member in found["set"])
             rows.append([row.path, row.label, name, label, found["abstain"], found["score"], members, found["reason"]])
-    return _csv(["path", "truth", "policy", "label", "abstain", "score", "set", "reason"], rows)
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([header, *rows])
+    writer.writerow(["path", "truth", "policy", "label", "abstain", "score", "set", "reason"])
+    writer.writerows(rows)
     return text.getvalue().encode()

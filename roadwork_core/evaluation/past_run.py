@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..bundle.deciding import decider_of
 from ..data.table import read_rows
 from ..errors import RoadworkError, UsageError
@@ -51,7 +49,7 @@ def answers_of_run(folder: Path, plugins: Plugins, policy: str | None = None) ->
     answers = Answers(
         keys=_keys([row.sha256 for row in rows]),
         targets=data.targets,
-        groups=np.array([row.group for row in rows], dtype=object),
+        groups=data.groups,
         answering=answering,
         answered=~decisions.abstain,
     )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..metrics import paired_difference
 from .measure import Decided, Labelled
 
 if TYPE_CHECKING:
@@ -43,7 +42,9 @@ def compare_policies(data: Labelled, decider: Decider, decided: Decided, judge: 
             "must_answer": entry.get("must_answer", entry["metrics"]),
             "difference": None
             if name == active
-            else {metric: _difference(judge, decided[active][1], answering, metric) for metric in DIFFERENCES},
+            else {
+                metric: judge.difference(metric, decided[active][1].labels, answering.labels) for metric in DIFFERENCES
+            },
             "microseconds": _microseconds(decider, name, data.logits),
         }
     return {
@@ -57,13 +58,6 @@ def compare_policies(data: Labelled, decider: Decider, decided: Decided, judge: 
             for first, second in combinations(decided, 2)
         ],
     }
-
-
-def _difference(judge: Judge, before: Decisions, after: Decisions, metric: str) -> dict[str, Any]:
-    (first, statistic), (second, _) = (judge.counts(metric, one.labels) for one in (before, after))
-    return paired_difference(
-        first, second, statistic, level=judge.level, resamples=judge.resamples, seed=judge.seed
-    ).to_json()
 
 
 def _agreement(judge: Judge, first: Decisions, second: Decisions) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from ..errors import UsageError
 from ..kinds import AugmentationContext, Kind
-from ..metrics import paired_difference
 from ..report.evaluation import Judge
 from ..spec import resolve_component
 from .measure import Decided, Labelled, decide_all
@@ -73,26 +72,12 @@ def _policies(judge: Judge, decider: Decider, plain: Decided, levels: Sequence[D
     for name in decider.policies:
         labels = np.concatenate([level[name][0].labels for level in levels])
         answered = np.concatenate([~level[name][0].abstain for level in levels])
+        plainly = np.tile(plain[name][1].labels, len(levels))
+        answering = np.concatenate([level[name][1].labels for level in levels])
         figures = several.decision_metrics(labels, answered)
         entries[name] = {
             "metrics": {metric: figures[metric] for metric in METRICS},
             "coverage": several.share(answered, np.ones(len(answered), dtype=np.bool_)),
-            "difference": {
-                metric: _difference(
-                    judge, several, plain[name][1].labels, [level[name][1].labels for level in levels], metric
-                )
-                for metric in METRICS
-            },
+            "difference": {metric: several.difference(metric, plainly, answering) for metric in METRICS},
         }
     return entries
-
-
-def _difference(
-    judge: Judge, several: Judge, before: NDArray[np.int64], after: Sequence[NDArray[np.int64]], metric: str
-) -> dict[str, Any]:
-    """The metric after less the metric before, where neither abstains."""
-    copies = np.tile(before, len(after))
-    (first, statistic), (second, _) = (several.counts(metric, one) for one in (copies, np.concatenate(list(after))))
-    return paired_difference(
-        first, second, statistic, level=judge.level, resamples=judge.resamples, seed=judge.seed
-    ).to_json()

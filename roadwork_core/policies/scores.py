@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from attrs import frozen
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from roadwork_core.errors import UsageError
 from roadwork_core.metrics.inputs import LARGEST_SCORE, group_codes
+
+if TYPE_CHECKING:
+    from roadwork_core.data.sample import Row
 
 _LOGIT = re.compile(r"logit_(0|[1-9][0-9]*)")
 _PARQUET_MAGIC = b"PAR1"
@@ -40,6 +43,19 @@ class Scores:
         for column in (self.labels, self.groups):
             found.update(b"-" if column is None else np.ascontiguousarray(column, dtype="<i8").tobytes())
         return found.hexdigest()
+
+
+def scores_csv(rows: Sequence[Row], logits: NDArray[np.float64]) -> bytes:
+    """The scores file of a split that `read_scores` reads: floats by repr, so that the same bits come back.
+
+    `logits` float64 (n, C). `index` is the sample's number in the whole table, `label` its class index.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["index", "label", "group", *(f"logit_{column}" for column in range(logits.shape[1]))])
+    for row, values in zip(rows, logits.tolist(), strict=True):
+        writer.writerow([row.index, row.target, row.group, *map(repr, values)])
+    return text.getvalue().encode()
 
 
 @frozen(kw_only=True)

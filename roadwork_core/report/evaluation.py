@@ -29,6 +29,7 @@ from ..metrics import (
     ece_with_null,
     group_counts,
     mean_set_size,
+    paired_difference,
     set_coverage,
 )
 
@@ -154,6 +155,13 @@ class Judge:
         """`decision_counts` of the labels `decided` for the samples in `mask` (default: all)."""
         chosen = np.ones(self.n, dtype=np.bool_) if mask is None else mask
         return decision_counts(name, self.labels[chosen], decided, self.positive, self.group_names[chosen])
+
+    def difference(self, name: str, before: NDArray[np.int64], after: NDArray[np.int64]) -> dict[str, Any]:
+        """The metric `name` of the labels `after` less that of `before`, both (n,), paired and by group."""
+        (first, metric), (second, _) = (self.counts(name, one) for one in (before, after))
+        return _plain(
+            paired_difference(first, second, metric, level=self.level, resamples=self.resamples, seed=self.seed)
+        )
 
     def confusion(self, decided: NDArray[np.int64]) -> dict[str, Any]:
         """Counts, rows the true class, columns the decided one and last the abstentions."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, frozen
 
 from ..spec import SPLITS
 from .evaluation import DECISION_METRICS, SCORE_METRICS, headline
 from .figures import PALETTE, Figure
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATE = "report.html.j2"
 #: Metrics of which less is better, and which therefore get no bar from 0 to 1.
@@ -72,18 +75,14 @@ class Report:
 
 def render(report: Report) -> str:
     """The page. The same report gives the same bytes."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"figure": number, "percent": percent, "title": title, "interval": interval}
+    filters: dict[str, Callable[..., str]] = {
+        "figure": number,
+        "percent": percent,
+        "title": title,
+        "interval": interval,
+    }
     head = headline(report.metrics["policies"][report.metrics["active"]])
-    return environment.get_template(TEMPLATE).render(
+    return page_template(Path(__file__).with_name(TEMPLATE), filters).render(
         report=report,
         metrics=report.metrics,
         head=head,
@@ -97,15 +96,30 @@ def render(report: Report) -> str:
     )
 
 
+def page_template(path: Path, filters: Mapping[str, Callable[..., str]]) -> jinja2.Template:
+    """A page's template: what it shows is escaped, and a name that it does not have is an error."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(path.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= dict(filters)
+    return environment.get_template(path.name)
+
+
 def _tile(name: str, figure: Mapping[str, Any]) -> dict[str, Any]:
     low, high, value = figure["low"], figure["high"], figure["value"]
     bar = None
     if name not in LESS_IS_BETTER and None not in (low, high, value):
-        left, right = (max(0.0, min(1.0, bound)) for bound in (low, high))
+        left, right, dot = (max(0.0, min(1.0, place)) for place in (low, high, value))
         bar = {
             "left": f"{100 * left:.2f}",
             "width": f"{100 * max(right - left, 0.004):.2f}",
-            "dot": f"{100 * value:.2f}",
+            "dot": f"{100 * dot:.2f}",
         }
     return {"name": name, "figure": figure, "bar": bar}
 

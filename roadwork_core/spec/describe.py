@@ -6,15 +6,13 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
-
 from ..component import Constraint, component_info
 from ..kinds import Kind
 from ..plugins import Plugins
 from .dump import dump_toml
 from .fields import Array, Choice, Either, Field, Fixed, Scalar, Section, Shape, Slot, Table, fields_of
 from .placeholders import placeholder
-from .values import table_of
+from .values import plain
 
 #: Where in a spec a component of each kind is written; a name stands for the user's own. An exporter stands in none:
 #: its table shows its options.
@@ -70,7 +68,7 @@ def _field(field: Field) -> dict[str, Any]:
         "name": field.name,
         "type": type_of(field),
         "required": field.required,
-        "default": None if field.required else _plain(field.default),
+        "default": None if field.required else plain(field.default),
         "bounds": bounds(field.constraint),
         "help": field.help,
     }
@@ -107,7 +105,7 @@ def snippet(cls: type, plugins: Plugins) -> str:
     """A table of a spec with every option at its default, required ones marked, absent ones as comments."""
     info, fields = component_info(cls), fields_of(cls)
     values = {
-        name: placeholder(field, plugins) if field.required else _plain(field.default) for name, field in fields.items()
+        name: placeholder(field, plugins) if field.required else plain(field.default) for name, field in fields.items()
     }
     table: Any = {"use": plugins.use_name(cls), **values}
     if info.kind is Kind.AUGMENTATION and getattr(cls, "batch", False):
@@ -127,14 +125,6 @@ def snippet(cls: type, plugins: Plugins) -> str:
 
 def _example(field: Field, plugins: Plugins) -> str:
     return dump_toml({"x": [placeholder(field, plugins)]}).partition("[")[2].rstrip("\n").removesuffix("]") or "{}"
-
-
-def _plain(default: Any) -> Any:
-    if attrs.has(type(default)):
-        return table_of(default)
-    if isinstance(default, Mapping):
-        return {key: _plain(value) for key, value in default.items()}
-    return [_plain(item) for item in default] if isinstance(default, tuple | list) else default
 
 
 def _words(shape: Shape) -> str:

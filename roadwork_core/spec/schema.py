@@ -29,7 +29,7 @@ from .fields import (
 )
 from .merge import CONSUMED
 from .model import Spec
-from .values import table_of
+from .values import plain
 
 Schema = dict[str, Any]
 
@@ -148,7 +148,7 @@ class _SchemaOf:
         if field.help:
             schema = {**schema, "description": field.help}
         if not field.required and field.default is not None:
-            schema = {**schema, "default": _plain(field.default)}
+            schema = {**schema, "default": plain(field.default)}
         return schema
 
     def field_shape(self, field: Field) -> Schema:
@@ -242,13 +242,3 @@ def _about(cls: type) -> Schema:
     text = inspect.getdoc(cls)
     # attrs classes without a docstring inherit none, but dataclass-like reprs must not leak in.
     return {"description": " ".join(text.split("\n\n")[0].split())} if text else {}
-
-
-def _plain(default: Any) -> Any:
-    if attrs.has(type(default)):
-        return table_of(default)
-    if isinstance(default, Mapping):
-        return {key: _plain(item) for key, item in default.items()}
-    if isinstance(default, tuple | list):
-        return [_plain(item) for item in default]
-    return default

@@ -34,7 +34,7 @@ def _fields(instance: Any, plugins: Plugins | None) -> dict[str, Any]:
     table: dict[str, Any] = {}
     cls: type = type(instance)
     for name, field in fields_of(cls).items():
-        value = _plain(getattr(instance, name), plugins)
+        value = plain(getattr(instance, name), plugins)
         if field.inline:
             table.update(value)
         else:
@@ -42,11 +42,12 @@ def _fields(instance: Any, plugins: Plugins | None) -> dict[str, Any]:
     return table
 
 
-def _plain(value: Any, plugins: Plugins | None) -> Any:
+def plain(value: Any, plugins: Plugins | None = None) -> Any:
+    """A field's value as TOML would write it: sections and components as their tables."""
     if attrs.has(type(value)):
         return table_of(value, plugins)
     if isinstance(value, Mapping):
-        return {key: _plain(item, plugins) for key, item in value.items()}
+        return {key: plain(item, plugins) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(item, plugins) for item in value]
+        return [plain(item, plugins) for item in value]
     return value

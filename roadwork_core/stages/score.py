@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +19,7 @@ from roadwork_core.files import pretty_json, write_atomic
 from roadwork_core.inference import Scorer, build_tta, unfitted
 from roadwork_core.learned_tta import TtaFitContext, ViewScores
 from roadwork_core.model import load_weights, rebuild
+from roadwork_core.policies import scores_csv
 from roadwork_core.spec import component_options
 
 if TYPE_CHECKING:
@@ -65,19 +64,6 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
         write_atomic(ctx.folder / f"{split}.csv", scores_csv(rows, logits))
         samples[split] = len(rows)
     return {"samples": samples, "views": len(scorer.tta.view_ids), "tta": tta["digest"], "device": str(scorer.device)}
-
-
-def scores_csv(rows: Sequence[Row], logits: NDArray[np.float64]) -> bytes:
-    """The scores file of a split: floats by repr, so that reading them gives the same bits back.
-
-    `logits` float64 (n, C). `index` is the sample's number in the whole table, `label` its class index.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["index", "label", "group", *(f"logit_{column}" for column in range(logits.shape[1]))])
-    for row, values in zip(rows, logits.tolist(), strict=True):
-        writer.writerow([row.index, row.target, row.group, *map(repr, values)])
-    return text.getvalue().encode()
 
 
 def _scorer(ctx: StageContext, document: Mapping[str, Any]) -> Scorer:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
+from ..report.html import page_template
 
 WIDTH, HEIGHT, MARGIN = 1000, 320, 60
 _TOP, _BOTTOM = 46, HEIGHT - 40
@@ -15,19 +15,12 @@ _TOP, _BOTTOM = 46, HEIGHT - 40
 
 def render(document: Mapping[str, Any], logarithmic: Sequence[str] = ()) -> str:
     """The page of a `roadwork.sweep/1` document; `logarithmic` names keys whose axis is. The same in, the same out."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"value": shown, "interval": interval}
+    template = page_template(Path(__file__).with_name("sweep.html.j2"), {"value": shown, "interval": interval})
     trials = list(document["trials"])
     sign = -1.0 if document["lower_is_better"] else 1.0
     finished = [trial for trial in trials if trial["val_select"] is not None]
     ranked = sorted(finished, key=lambda trial: -sign * trial["val_select"]["value"])
-    return environment.get_template("sweep.html.j2").render(
+    return template.render(
         sweep=document,
         keys=list(document["parameters"]),
         ranked=ranked,

@@ -20,12 +20,12 @@ from roadwork_core.console import Console
 from roadwork_core.data.sample import Row
 from roadwork_core.data.table import write_rows
 from roadwork_core.errors import RoadworkError, VerificationError
+from roadwork_core.policies import scores_csv
 from roadwork_core.runs import Run, StageContext
 from roadwork_core.spec.model import Evaluate
 from roadwork_core.stages import STAGES
 from roadwork_core.stages import bundle as bundle_stage
 from roadwork_core.stages import evaluate as evaluate_stage
-from roadwork_core.stages.score import scores_csv
 
 from . import toy
 

@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, matthews_corrcoef, roc_auc_score
 
 from roadwork_core import component, hookimpl, option
 from roadwork_core.cli import main
+from roadwork_core.metrics.reward import expected_reward
 from roadwork_core.plugins import Plugins
 from tests.bundle import toy
 
@@ -35,6 +36,30 @@ class Darker:
         return lambda image: image if self.level == 0 else image * 0
 
 
+@component("augmentation", "untouched")
+class Untouched:
+    """Neither level changes anything."""
+
+    batch: ClassVar[bool] = False
+    level: Literal[0, 1] = option(default=0, help="how little")
+
+    def build(self, ctx: Any) -> Any:
+        return lambda image: image
+
+
+@component("augmentation", "tinted")
+class Tinted:
+    """One colour for the whole picture, drawn."""
+
+    batch: ClassVar[bool] = False
+    level: Literal[1] = option(default=1, help="how much")
+
+    def build(self, ctx: Any) -> Any:
+        import torch
+
+        return lambda image: image * 0 + torch.randint(0, 256, (3, 1, 1), dtype=torch.uint8)
+
+
 @component("augmentation", "unlevelled")
 class Unlevelled:
     """Has no levels."""
@@ -48,7 +73,7 @@ class Unlevelled:
 class Distortions:
     @hookimpl
     def roadwork_components(self) -> list[type]:
-        return [Darker, Unlevelled]
+        return [Darker, Tinted, Untouched, Unlevelled]
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +144,8 @@ def test_the_figures_are_scikit_learns_on_what_predict_says(
     said = np.array([line["label"] == "roadwork" for line in must])
     answers = found["policies"]["careful"]["must_answer"]
     assert answers["mcc"]["value"] == pytest.approx(matthews_corrcoef(truth, said))
+    # The validator takes no abstention: the reward is that of the answers that must be given.
+    assert found["reward"]["value"] == pytest.approx(expected_reward(said[truth].mean(), (~said[~truth]).mean())[0])
 
 
 def test_the_folder_holds_every_decision_and_a_report(
@@ -171,7 +198,30 @@ def test_distorted_pictures_are_measured_beside_the_others(
     assert black["metrics"]["accuracy"]["value"] == pytest.approx(share)
     assert black["difference"]["accuracy"]["value"] == pytest.approx(share - plain["accuracy"]["value"])
     assert mixed["metrics"]["accuracy"]["value"] == pytest.approx((share + plain["accuracy"]["value"]) / 2)
-    assert found["robustness"]["levels"][1]["policies"]["careful"]["coverage"]["value"] == 0.0
+    assert mixed["difference"]["accuracy"]["value"] == pytest.approx((share - plain["accuracy"]["value"]) / 2)
+    careful = found["robustness"]["levels"][1]["policies"]["careful"]
+    assert careful["coverage"]["value"] == 0.0
+    # Where it may not abstain it answers as the threshold does.
+    assert careful["difference"]["accuracy"] == black["difference"]["accuracy"]
+
+
+def test_a_picture_seen_at_two_levels_counts_as_one_picture(
+    bundle: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = evaluated(capsys, bundle, "--data", data.with_suffix(".csv"), "--distort", "untouched")
+    mixed = found["robustness"]["levels"][-1]["policies"]["threshold"]["metrics"]["mcc"]
+    plain = found["policies"]["threshold"]["metrics"]["mcc"]
+    assert plain["low"] < plain["high"]
+    assert [mixed[key] for key in ("value", "low", "high")] == [plain[key] for key in ("value", "low", "high")]
+
+
+def test_distortions_are_drawn_anew_for_each_picture_and_alike_in_each_run(
+    bundle: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = evaluated(capsys, bundle, "--data", data, "--distort", "tinted")["robustness"]
+    assert evaluated(capsys, bundle, "--data", data, "--distort", "tinted")["robustness"] == first
+    # Of pictures that are tinted alike all or none would be answered.
+    assert 0 < first["levels"][0]["policies"]["careful"]["coverage"]["value"] < 1
 
 
 def test_the_same_command_gives_the_same_figures(bundle: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:

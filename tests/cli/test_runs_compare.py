@@ -14,7 +14,7 @@ from roadwork_core.cli import main
 from roadwork_core.data.sample import Row
 from roadwork_core.data.table import write_rows
 from roadwork_core.plugins import Plugins
-from roadwork_core.stages.score import scores_csv
+from roadwork_core.policies import scores_csv
 from tests.bundle import toy
 
 TRUTH = np.arange(80) % 2

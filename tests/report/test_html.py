@@ -153,6 +153,21 @@ def test_the_same_report_is_the_same_page(report: Report) -> None:
     assert plots.confusion(metrics["confusion"]) == plots.confusion(metrics["confusion"])
 
 
+def test_a_bar_has_its_place_from_0_to_1_and_stands_where_more_is_better(report: Report) -> None:
+    wrong = {"value": -0.4, "low": -0.6, "high": -0.2}
+    careful = report.metrics["policies"]["careful"]
+    policies = {**report.metrics["policies"], "careful": {**careful, "metrics": {**careful["metrics"], "mcc": wrong}}}
+    page = render(attrs.evolve(report, metrics={**report.metrics, "policies": policies}))
+    bars = {}
+    for tile in page.split('<div class="tile')[2:]:
+        name, rest = tile.partition('"label">')[2].split("<", 1)
+        drawn = re.findall(r'(?:<i|<b) style="left:([-\d.]+)%', rest.partition("</small>")[2].splitlines()[1])
+        bars[name] = [float(place) for place in drawn]
+    assert bars["MCC"] == [0.0, 0.0]
+    assert len(bars["accuracy"]) == len(bars["AUROC"]) == 2
+    assert [bars[name] for name in ("NLL", "Brier", "ECE", "AURC")] == [[], [], [], []]
+
+
 def test_names_are_text_and_never_markup(report: Report) -> None:
     evil = "<script>alert(1)</script>\"'& $x$ $"
     mistakes = [attrs.evolve(report.mistakes[0], path=evil, truth=evil)]
