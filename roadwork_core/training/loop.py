@@ -23,18 +23,16 @@ from .progress import Progress
 from .second_look import Ascending, recorded, statistics_kept
 from .selection import best_epoch, epoch_metrics, out_of_patience
 from .snapshot import Position, Snapshot
+from .validation import Batch, val_select_logits
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from numpy.typing import NDArray
 
 #: Losses are read from the device (which waits for it) at least this often in steps and in seconds.
 SETTLE_STEPS = 32
 SETTLE_SECONDS = 1.0
 #: A checkpoint in mid-epoch costs at most one part in this many of the time.
 CHECKPOINT_COST = 50
-
-Batch = tuple[Tensor, Tensor]
 
 
 class Feed(Protocol):
@@ -206,9 +204,8 @@ class Loop:
         return total
 
     def _losses(self, images: Tensor, targets: Tensor) -> Tensor:
-        device = self.accelerator.device
-        inputs = self.preprocessing.normalise(images.to(device, non_blocking=True))
-        target = targets.to(device, non_blocking=True)
+        inputs = self._inputs(images)
+        target = targets.to(self.accelerator.device, non_blocking=True)
         if self.recipe.mix:
             target = nn.functional.one_hot(target, self.recipe.num_classes).float()
             for mix in self.recipe.mix:
@@ -216,6 +213,9 @@ class Loop:
         with self._autocast():
             logits = self.forward(inputs)
         return self.loss(logits.float(), target)
+
+    def _inputs(self, images: Tensor) -> Tensor:
+        return self.preprocessing.normalise(images.to(self.accelerator.device, non_blocking=True))
 
     def _autocast(self) -> AbstractContextManager[None]:
         # Accelerate's context costs some 10 microseconds also where it does nothing.
@@ -362,44 +362,26 @@ class Loop:
         position.seconds = 0.0
         self.accelerator.wait_for_everyone()
 
-    @torch.no_grad()
     def _validate(self) -> dict[str, float | None] | None:
         """Metrics on val_select of the weights that would be exported now; None when a stop was requested."""
-        accelerator = self.accelerator
         self._shown.validation(self.position.epoch + 1)
         self.snapshot.model.eval()
-        logits, labels = [], []
-        # Not through what shares gradients out: it would wait for the others at every batch, who may have fewer.
-        forward = self.forward if accelerator.num_processes == 1 else accelerator.unwrap_model(self.forward)
-        for images, targets in self.feed.validation(accelerator.process_index, accelerator.num_processes):
-            inputs = self.preprocessing.normalise(images.to(accelerator.device, non_blocking=True))
-            with self._autocast():
-                logits.append(forward(inputs).float())
-            labels.append(targets)
-            if self._stop.received and accelerator.num_processes == 1:
-                return None
-        if not labels:
-            logits, labels = [torch.empty(0, self.recipe.num_classes)], [torch.empty(0, dtype=torch.int64)]
-        scores, truth = self._gathered(
-            torch.cat(logits).to(accelerator.device), torch.cat(labels).to(accelerator.device)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        found = val_select_logits(
+            ((self._inputs(images), targets) for images, targets in self.feed.validation(rank, world)),
+            self.forward,
+            self.accelerator,
+            num_classes=self.recipe.num_classes,
+            autocast=self._autocast,
+            stopped=lambda: self._stop.received is not None,
         )
-        if not np.isfinite(scores).all():
+        if found is None:
+            return None
+        logits, labels = found
+        if not np.isfinite(logits).all():
             raise NumericalError(
                 f"the logits on val_select are not finite after epoch {self.position.epoch + 1}"
                 f" (optimizer step {self.position.step})",
                 hint="lower optimizer.lr or set train.clip_norm",
             )
-        return epoch_metrics(scores, truth, self.recipe.positive)
-
-    def _gathered(self, logits: Tensor, labels: Tensor) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Rows of all processes in the split's order, each once, whatever the number of processes."""
-        world = self.accelerator.num_processes
-        if world > 1:
-            counts = self.accelerator.gather(torch.tensor([len(labels)], device=labels.device)).tolist()
-            padding = max(counts) - len(labels)
-            parts = self.accelerator.gather(nn.functional.pad(logits, (0, 0, 0, padding))).chunk(world)
-            truths = self.accelerator.gather(nn.functional.pad(labels, (0, padding))).chunk(world)
-            logits, labels = logits.new_empty(sum(counts), logits.shape[1]), labels.new_empty(sum(counts))
-            for rank, count in enumerate(counts):
-                logits[rank::world], labels[rank::world] = parts[rank][:count], truths[rank][:count]
-        return logits.double().cpu().numpy(), labels.cpu().numpy()
+        return epoch_metrics(logits, labels, self.recipe.positive)
