@@ -49,11 +49,20 @@ class _Parser(argparse.ArgumentParser):
 def common_options() -> argparse.ArgumentParser:
     """Options that every command takes; a command with subcommands gives it to `parents=` of each of them."""
     parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    group = parser.add_argument_group("output")
-    group.add_argument("-q", "--quiet", action="store_true", help="warnings and errors only")
-    group.add_argument("-v", "--verbose", action="store_true", help="more detail")
-    group.add_argument("--traceback", action="store_true", help="show where in the program an error arose")
+    _add_output_options(parser)
     return parser
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Those of `common_options` that the parser does not have yet."""
+    group = parser.add_argument_group("output")
+    for names, text in (
+        (("-q", "--quiet"), "warnings and errors only"),
+        (("-v", "--verbose"), "more detail"),
+        (("--traceback",), "show where in the program an error arose"),
+    ):
+        if not any(name in parser._option_string_actions for name in names):
+            group.add_argument(*names, action="store_true", default=argparse.SUPPRESS, help=text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,6 +150,9 @@ def _parse_plugin_command(
         close = difflib.get_close_matches(command, subparsers.choices, n=1)
         hint = f'did you mean "{close[0]}"?' if close else f"commands: {', '.join(subparsers.choices)}"
         raise UsageError(f"unknown command {command!r}", hint=hint)
+    for name, child in subparsers.choices.items():
+        if name not in COMMANDS:
+            _add_output_options(child)
     options = parser.parse_args(arguments)
     handler = getattr(options, "handler", None)
     if handler is None:

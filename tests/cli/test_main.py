@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from roadwork_core import __version__
+from roadwork_core import __version__, hookimpl
 from roadwork_core.cli import COMMANDS, main
 from roadwork_core.errors import ExitCode
+from roadwork_core.plugins import Plugins
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,3 +123,32 @@ def test_no_colour_and_no_bars_off_a_terminal(tmp_path: Path) -> None:
     )
     assert "\x1b" not in done.stderr
     assert "\r" not in done.stderr
+
+
+class Shouting:
+    """A plugin with a command that has an option of its own where the common ones have one too."""
+
+    @hookimpl
+    def roadwork_commands(self, subparsers: Any) -> None:
+        parser = subparsers.add_parser("shout", help="say it")
+        parser.add_argument("-v", "--volume", default="1")
+        parser.set_defaults(handler=self.shout)
+
+    def shout(self, options: Any, console: Any) -> int:
+        console.info("about to shout")
+        if options.volume == "9":
+            raise ValueError("hoarse")
+        console.out(f"volume {options.volume}")
+        return 0
+
+
+def test_a_plugins_command_takes_the_common_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Plugins, "load", classmethod(lambda cls, only=None: Plugins.of({"loud": Shouting()})))
+    assert main(["shout", "-v", "3"]) == 0
+    assert tuple(capsys.readouterr()) == ("volume 3\n", "about to shout\n")
+    assert main(["shout", "--quiet"]) == 0
+    assert tuple(capsys.readouterr()) == ("volume 1\n", "")
+    assert main(["shout", "-v", "9", "--traceback"]) == 1
+    assert "in shout" in capsys.readouterr().err

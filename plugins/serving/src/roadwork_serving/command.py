@@ -88,10 +88,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--verify", choices=_LEVELS, default="replay", help="how far a bundle is verified first (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print where it listens as JSON")
-    group = parser.add_argument_group("output")
-    group.add_argument("-q", "--quiet", action="store_true", help="no line for each request")
-    group.add_argument("-v", "--verbose", action="store_true", help="more detail")
-    group.add_argument("--traceback", action="store_true", help="show where in the program an error arose")
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:
