@@ -112,7 +112,7 @@ def _deploy(deployment: Deployment, options: argparse.Namespace, console: Consol
             measured = latency(runtime)
             check_latency(measured, options.max_ms, options.bundle)
         if options.champion_gate is not None:
-            check_challenge(options.champion_gate, bundle.id, _id_of(deployment, deployment.current()))
+            check_challenge(options.champion_gate, bundle.id, deployment.current())
     except VerificationError as error:
         reasons = [problem.message for problem in error.problems()]
         deployment.note(_entry("refused", options, bundle_id=seen, version=None, reasons=reasons, latency_ms=measured))
@@ -141,11 +141,6 @@ def _rollback(deployment: Deployment, options: argparse.Namespace, console: Cons
         raise RoadworkError("there is no earlier version to go back to", path=options.to)
     bundle, _ = verified(deployment.versions / version, Plugins.load(), console, device=options.device)
     return deployment.switch(version, _entry("rollback", options, bundle_id=bundle.id, latency_ms=None))
-
-
-def _id_of(deployment: Deployment, version: str | None) -> str | None:
-    entries = [entry for entry in deployment.history() if entry.get("version") == version]
-    return str(entries[-1]["bundle_id"]) if version is not None and entries else None
 
 
 def _history(deployment: Deployment, console: Console) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from ..bundle import Level, verify
 from ..bundle.format import GOLDEN_INPUTS
 from ..errors import Problem, UsageError, VerificationError
+from .folder import DIGITS
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
@@ -58,8 +59,9 @@ def check_latency(measured: dict[str, float], limit: float, path: Path) -> None:
         raise VerificationError(message, [Problem(message, hint="a smaller model, fewer views, or a larger --max-ms")])
 
 
-def check_challenge(record: Path, bundle_id: str, current_id: str | None) -> None:
-    """Raises VerificationError unless the record that `roadwork retrain` wrote promotes this bundle over the current.
+def check_challenge(record: Path, bundle_id: str, current: str | None) -> None:
+    """Raises VerificationError unless the record that `roadwork retrain` wrote promotes this bundle over the version
+    `current`, if there is one.
 
     Raises UsageError where the file is not such a record.
     """
@@ -68,16 +70,18 @@ def check_challenge(record: Path, bundle_id: str, current_id: str | None) -> Non
         if document["schema"] != SCHEMA_OF_A_CHALLENGE:
             raise ValueError(f"its schema is {document['schema']!r}")
         promoted, reason = document["promoted"], document["reason"]
-        challenger, champion = document["challenger"]["bundle_id"], document["champion"]["bundle_id"]
+        challenger, champion = str(document["challenger"]["bundle_id"]), str(document["champion"]["bundle_id"])
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", path=record) from None
     except (ValueError, TypeError, LookupError) as error:
         raise UsageError(f"is not a record of roadwork retrain: {error}", path=record) from None
     if challenger != bundle_id:
-        raise VerificationError(f"the record is of challenger {challenger[:12]}, not {bundle_id[:12]}", path=record)
-    if current_id is not None and champion != current_id:
         raise VerificationError(
-            f"the record compares with {champion[:12]}, but {current_id[:12]} is deployed", path=record
+            f"the record is of challenger {challenger[:DIGITS]}, not {bundle_id[:DIGITS]}", path=record
+        )
+    if current is not None and champion[:DIGITS] != current[:DIGITS]:
+        raise VerificationError(
+            f"the record compares with {champion[:DIGITS]}, but {current[:DIGITS]} is deployed", path=record
         )
     if promoted is not True:
         raise VerificationError(f"the challenger was not promoted: {reason}", path=record)

@@ -16,6 +16,7 @@ from roadwork_core.bundle import Level, verify
 from roadwork_core.cli import main
 from roadwork_core.deployment import Deployment
 from roadwork_core.deployment.checks import latency
+from roadwork_core.errors import RoadworkError
 from roadwork_core.plugins import Plugins
 from tests.bundle import toy
 
@@ -98,6 +99,23 @@ def test_only_the_last_versions_are_kept_and_the_current_one_always(
     assert Deployment(tmp_path).names() == [bundles[2][1][:12]]
 
 
+def test_after_a_rollback_the_version_that_the_next_one_leads_to_is_kept(
+    bundles: list[tuple[Path, str]], tmp_path: Path
+) -> None:
+    for bundle, _ in bundles[:3]:
+        deploy(bundle, "--to", tmp_path)
+    deploy("--to", tmp_path, "--rollback", "--keep", 2)
+    assert set(Deployment(tmp_path).names()) == {bundles[0][1][:12], bundles[1][1][:12]}
+
+
+def test_a_copy_that_is_not_what_was_verified_is_no_version(bundles: list[tuple[Path, str]], tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path)
+    with deployment.locked():
+        with pytest.raises(RoadworkError, match="was changed while it was copied"):
+            deployment.store(bundles[1][0], bundles[0][1])
+        assert deployment.names() == []
+
+
 @pytest.mark.parametrize("damage", ["model/weights.safetensors", "golden/expected.json", "bundle.json"])
 def test_a_damaged_bundle_is_refused_and_the_served_one_stays(
     bundles: list[tuple[Path, str]], tmp_path: Path, damage: str
@@ -139,7 +157,7 @@ def test_latency_is_of_the_active_policy_on_one_picture(bundles: list[tuple[Path
     assert 0 < measured["p50"] <= measured["p95"]
 
 
-def record(path: Path, challenger: str, champion: str, promoted: bool) -> Path:
+def record(path: Path, challenger: str, champion: str, promoted: object) -> Path:
     document = {
         "schema": "roadwork.challenge/1",
         "challenger": {"bundle_id": challenger},
@@ -153,17 +171,25 @@ def record(path: Path, challenger: str, champion: str, promoted: bool) -> Path:
 
 @pytest.mark.parametrize(
     ("challenger", "champion", "promoted", "code"),
-    [(1, 0, True, 0), (1, 0, False, 4), (2, 0, True, 4), (1, 2, True, 4)],
-    ids=["promoted", "not promoted", "of another bundle", "against another champion"],
+    [(1, 0, True, 0), (1, 0, False, 4), (1, 0, "no", 4), (2, 0, True, 4), (1, 2, True, 4)],
+    ids=["promoted", "not promoted", "no truth value", "of another bundle", "against another champion"],
 )
 def test_the_gate_wants_a_record_that_promotes_this_bundle_over_the_served_one(
-    bundles: list[tuple[Path, str]], tmp_path: Path, challenger: int, champion: int, promoted: bool, code: int
+    bundles: list[tuple[Path, str]], tmp_path: Path, challenger: int, champion: int, promoted: object, code: int
 ) -> None:
     folder = tmp_path / "live"
     deploy(bundles[0][0], "--to", folder)
     gate = record(tmp_path / "record.json", bundles[challenger][1], bundles[champion][1], promoted)
     assert deploy(bundles[1][0], "--to", folder, "--champion-gate", gate) == code
     assert Deployment(folder).current() == bundles[0 if code else 1][1][:12]
+
+
+def test_the_gate_knows_what_is_served_without_its_history(bundles: list[tuple[Path, str]], tmp_path: Path) -> None:
+    folder = tmp_path / "live"
+    deploy(bundles[0][0], "--to", folder)
+    (folder / "history.jsonl").unlink()
+    gate = record(tmp_path / "record.json", bundles[1][1], bundles[2][1], promoted=True)
+    assert deploy(bundles[1][0], "--to", folder, "--champion-gate", gate) == 4
 
 
 @pytest.mark.parametrize("words", [[], ["--rollback", "--history"], ["BUNDLE", "--history"], ["BUNDLE", "--keep", "0"]])
