@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..data.scan import Look
     from ..feedback import FeedbackStore, Recorded
 
-#: Labelled predictions of the other label among which neighbours are looked for, at most.
+#: Labelled predictions beside the errors of a type among which neighbours are looked for, at most.
 REFERENCES = 4000
 
 
@@ -89,14 +89,19 @@ def mine(
         pool = _pool([error for error in errors if error.kind == kind], held_out, console, options, counts)
         if not pool:
             continue
-        truth = pool[0][0].truth
-        others = _references([one for one in (*errors, *right) if one.truth != truth], held_out, options)
-        features, source = features_of([*pool, *others], store, predictor)
+        known = _references([one for one in (*errors, *right) if one.kind != kind], held_out, options)
+        features, source = features_of([*pool, *known], store, predictor)
         counts[f"features: {source}"] += len(features)
+        # Negative classes are one side: of several, each would else doubt the others.
+        beside = features[len(pool) :]
+        same = np.array(
+            [(one.truth == held_out.positive) == (kind == "false_negative") for one, _ in known], dtype=bool
+        )
         found = choose(
             features[: len(pool)],
             np.array([error.loss for error, _ in pool]),
-            others=features[len(pool) :],
+            others=beside[~same],
+            alike=beside[same],
             cap=options.cap,
             pool=options.pool,
             neighbours=options.neighbours,
@@ -112,15 +117,14 @@ def _sorted_out(
     store: FeedbackStore, held_out: HeldOut, options: Options, counts: Counter[str]
 ) -> tuple[list[Error], list[Error]]:
     """Errors and right answers, one for each picture: the latest."""
-    latest: dict[str, Error] = {}
+    latest: dict[str, Error | None] = {}
     for recorded in store.read(bundle_id=options.bundle_id, since=options.since, labelled=True, features=False):
         counts["labelled"] += 1
         if recorded.seen.path is None or recorded.truth not in held_out.classes:
             counts["without a picture" if recorded.seen.path is None else "of an unknown class"] += 1
             continue
-        if (one := _judged(recorded, held_out.positive, counts)) is not None:
-            latest[recorded.seen.sha256 or recorded.seen.path] = one
-    found = list(latest.values())
+        latest[recorded.seen.sha256 or recorded.seen.path] = _judged(recorded, held_out.positive, counts)
+    found = [one for one in latest.values() if one is not None]
     for one in found:
         counts[one.kind] += 1
     return [one for one in found if one.kind != "right"], [one for one in found if one.kind == "right"]

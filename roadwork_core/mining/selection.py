@@ -36,6 +36,7 @@ def choose(
     losses: NDArray[np.float64],
     *,
     others: NDArray[np.float32],
+    alike: NDArray[np.float32] | None = None,
     cap: int,
     pool: int,
     neighbours: int = 10,
@@ -43,12 +44,13 @@ def choose(
 ) -> Chosen:
     """Chooses at most `cap` of n errors of one type (all of one true label).
 
-    `features` (n, d), `losses` (n,), `others` (m, d): features of samples with another true label. The `pool` errors of
-    the largest loss are looked at. Of each the `neighbours` nearest among all errors (not itself) and `others` are
-    found; where less than the share `agreement` of them has its label, the label is doubted. The rest are picked one
-    by one: the first by its priority, then always that with the largest product of priority and distance to the
-    nearest one picked (greedy k-centre, Gonzalez 1985, weighted). Priority is the loss times the mean similarity to
-    the nearest errors of this type, so that errors which come in numbers go before odd ones. Same input, same choice.
+    `features` (n, d), `losses` (n,), `others` (m, d): features of samples with another true label, `alike` (k, d): of
+    other samples with the same one. The `pool` errors of the largest loss are looked at. Of each the `neighbours`
+    nearest among all errors (not itself), `alike` and `others` are found; where less than the share `agreement` of them
+    has its label, the label is doubted. The rest are picked one by one: the first by its priority, then always that
+    with the largest product of priority and distance to the nearest one picked (greedy k-centre, Gonzalez 1985,
+    weighted). Priority is the loss times the mean similarity to the nearest errors of this type, so that errors which
+    come in numbers go before odd ones. Same input, same choice.
     """
     order = np.argsort(-losses, kind="stable")[:pool].astype(np.int64)
     if not len(order):
@@ -58,7 +60,8 @@ def choose(
     within = nearest(queries, features, neighbours, itself=order)
     against = nearest(queries, others, neighbours)
     similarity = (np.where(np.isfinite(within), within, 0.0)).mean(axis=1).clip(0, 1) if within.size else _zeros(order)
-    agree = _agreement(within, against, neighbours)
+    same = within if alike is None else np.concatenate([within, nearest(queries, alike, neighbours)], axis=1)
+    agree = _agreement(same, against, neighbours)
     doubted = agree < agreement
     trusted = np.flatnonzero(~doubted)
     priority = losses[order] * (0.05 + similarity)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import hypergeom
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
@@ -89,9 +90,30 @@ def test_a_choice_covers_more_modes_than_random_picks_and_leaves_out_wrong_label
     random = [len(set(modes[draws.choice(len(rows), 24, replace=False)].tolist()) - {-1}) for _ in range(200)]
     assert covered == 12
     assert covered > np.quantile(random, 0.99)
-    assert (modes[found.picked] == -1).sum() <= 1
     assert (modes[found.suspects] == -1).all()
-    assert len(found.suspects) >= 20
+
+
+def test_wrong_labels_are_found_but_for_those_that_chance_surrounds_with_their_like() -> None:
+    """Each of the 10 neighbours is one of 29 other wrong labels or of 800 right ones; two of the former hide it."""
+    doubted, picked, of_largest_loss, seeds = 0, 0, 0, 20
+    for seed in range(seeds):
+        rows, losses, others, modes = planted(seed)
+        found = choose(rows, losses, others=others, cap=24, pool=len(rows))
+        doubted += len(found.suspects)
+        picked += int((modes[found.picked] == -1).sum())
+        of_largest_loss += int((modes[np.argsort(-losses)[:24]] == -1).sum())
+    assert doubted / (30 * seeds) == pytest.approx(hypergeom(829, 29, 10).cdf(1), abs=0.03)
+    assert picked < 0.1 * of_largest_loss
+
+
+def test_errors_that_come_in_numbers_go_before_odd_ones_and_large_losses_before_small_ones() -> None:
+    rng = np.random.default_rng(0)
+    many = np.eye(8)[0] + 0.05 * rng.normal(size=(20, 8))
+    rows = np.concatenate([many, np.eye(8)[1:2]]).astype(np.float32)
+    losses = np.where(np.arange(21) == 7, 1.5, 1.0)
+    losses[20] = 2.0
+    found = choose(rows, losses, others=features(0, 1), cap=2, pool=21)
+    assert found.picked.tolist() == [7, 20]
 
 
 def test_a_model_trained_on_the_choice_errs_less_than_one_trained_on_random_picks() -> None:

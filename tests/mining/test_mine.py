@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +17,7 @@ from roadwork_core.data.sample import Row
 from roadwork_core.data.scan import Look, look
 from roadwork_core.data.table import write_rows
 from roadwork_core.feedback import FeedbackStore, Label, Seen
+from roadwork_core.mining.held_out import HeldOut
 
 CLASSES = ["no_roadwork", "roadwork"]
 
@@ -93,6 +95,43 @@ def test_errors_of_both_types_are_mined_and_a_lone_label_is_doubted(run: Path, s
     assert (counts["abstained"], counts["false_positive"], counts["false_negative"]) == (1, 3, 4)
 
 
+def test_an_error_amid_right_answers_of_its_own_label_is_not_doubted(run: Path, store: Path, tmp_path: Path) -> None:
+    """The negatives are the next nearest: a rare error of a good model is not a wrong label."""
+    for number in range(4):
+        said = CLASSES[number > 0]
+        path = picture(tmp_path / "new" / f"rare{number}.png", 500 + number)
+        record(store, path, said, CLASSES[1], 0.3 if number == 0 else 0.8, [0, 0, 3, 10 + number / 10])
+    assert mine(store, "--run", run, "--out", tmp_path / "out", "--neighbours", 2) == 0
+    assert "rare0.png" in {Path(one["path"]).name for one in rows(tmp_path / "out" / "hard_negatives.csv")}
+    assert [Path(one["path"]).name for one in rows(tmp_path / "out" / "review.csv")] == ["flip.png"]
+
+
+def test_negative_classes_do_not_doubt_each_other(run: Path, tmp_path: Path) -> None:
+    (run / "prepare" / "classes.json").write_text(json.dumps({"classes": [*CLASSES, "parade"], "positive": 1}))
+    store = tmp_path / "three.sqlite"
+    for number in range(6):
+        path = picture(tmp_path / "new" / f"{number}.png", number)
+        place = [10.0, 0, number] if number % 2 else [0, 10.0, number]
+        record(store, path, CLASSES[1], ("parade", CLASSES[0])[number % 2], 0.9, place)
+    assert mine(store, "--run", run, "--out", tmp_path / "out", "--neighbours", 1) == 0
+    found = rows(tmp_path / "out" / "hard_negatives.csv")
+    assert sorted(one["label"] for one in found) == [CLASSES[0]] * 3 + ["parade"] * 3
+    assert rows(tmp_path / "out" / "review.csv") == []
+
+
+def test_the_last_decision_on_a_picture_counts(run: Path, store: Path, tmp_path: Path) -> None:
+    """Judged wrongly once, then rightly or not at all: no error of the model as it is now."""
+    for name, said in (("fp0.png", CLASSES[0]), ("fp1.png", None)):
+        one = Seen(key=f"again {name}", time=2, bundle_id="c", policy="p", label=said, score=0.1)
+        with FeedbackStore(store) as opened:
+            opened.add([attrs.evolve(one, path=str(tmp_path / "new" / name), features=[10.0, 0, 0, 0])])
+            opened.label([Label(key=one.key, label=CLASSES[0], time=2)])
+    assert mine(store, "--run", run, "--out", tmp_path / "out", "--neighbours", 2) == 0
+    names = {Path(one["path"]).name for one in rows(tmp_path / "out" / "hard_negatives.csv")}
+    assert "fp2.png" in names
+    assert names.isdisjoint({"fp0.png", "fp1.png"})
+
+
 def test_what_is_held_out_or_near_to_it_is_refused(run: Path, store: Path, tmp_path: Path) -> None:
     known = tmp_path / "known"
     small = tmp_path / "new" / "smaller.jpg"
@@ -107,10 +146,47 @@ def test_what_is_held_out_or_near_to_it_is_refused(run: Path, store: Path, tmp_p
     assert counts["near to a held-out picture"] == counts["in a held-out split"] == counts["in train already"] == 1
 
 
+@pytest.mark.parametrize("split", ["val_select", "val_calib", "test"])
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_look_alike_of_any_held_out_split_is_refused_even_where_that_is_gone(
+    run: Path, tmp_path: Path, split: str, gone: bool
+) -> None:
+    small = tmp_path / "smaller.jpg"
+    Image.open(tmp_path / "known" / f"{split}.png").resize((80, 80)).save(small, quality=80)
+    if gone:
+        (tmp_path / "known" / f"{split}.png").unlink()
+    held_out = HeldOut(run)
+    [seen] = held_out.look([str(small)], 10**6)
+    assert seen is not None
+    assert held_out.refuses(seen) == "near to a held-out picture"
+
+
+def test_a_like_hash_alone_does_not_refuse_a_picture_that_looks_different(run: Path, tmp_path: Path) -> None:
+    held_out = HeldOut(run)
+    [seen] = held_out.look([str(picture(tmp_path / "new.png", 5))], 10**6)
+    assert seen is not None
+    assert held_out.refuses(attrs.evolve(seen, phash=int(held_out.tables["test"][0].phash, 16))) is None
+
+
 def test_the_cap_holds_for_each_type(run: Path, store: Path, tmp_path: Path) -> None:
     assert mine(store, "--run", run, "--out", tmp_path / "out", "--cap", 1, "--neighbours", 2) == 0
     found = [one["error"] for one in rows(tmp_path / "out" / "hard_negatives.csv")]
     assert found == ["false_positive", "false_negative"]
+
+
+def test_the_surest_mistakes_of_each_type_are_looked_at(run: Path, store: Path, tmp_path: Path) -> None:
+    for name, said, score, place in (("surefp", 1, 0.999, 0), ("surefn", 0, 0.001, 1)):
+        path = picture(tmp_path / "new" / f"{name}.png", 700 + place)
+        record(store, path, CLASSES[said], CLASSES[1 - said], score, list(10 * np.eye(4)[place]))
+    assert mine(store, "--run", run, "--out", tmp_path / "out", "--pool", 1, "--agreement", 0) == 0
+    assert [Path(one["path"]).stem for one in rows(tmp_path / "out" / "hard_negatives.csv")] == ["surefp", "surefn"]
+
+
+@pytest.mark.parametrize("words", [["--bundle-id", "other"], ["--days", 30]])
+def test_predictions_of_other_bundles_and_older_ones_are_left_out(
+    run: Path, store: Path, tmp_path: Path, words: list[object]
+) -> None:
+    assert mine(store, "--run", run, "--out", tmp_path / "out", *words) == 1
 
 
 def test_the_manifest_is_read_by_the_dataset(run: Path, store: Path, tmp_path: Path) -> None:
