@@ -50,6 +50,9 @@ class Preprocessing:
         height, width = size or self.size
         old_height, old_width = image.shape[-2:]
         mode = InterpolationMode(self.interpolation)
+        if height == width == 1:
+            # torch's uint8 kernel cannot make one pixel out of planes; laid out as the decoder does, it can.
+            image = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
         if self.fit == "stretch":
             return functional.resize(image, [height, width], interpolation=mode, antialias=True)
         if max(old_height * width, old_width * height) > _LONG * min(old_height * width, old_width * height):

@@ -69,6 +69,16 @@ def test_every_shape_comes_out_at_the_size(height: int, width: int, out_height: 
     assert found.dtype == torch.uint8
 
 
+@pytest.mark.parametrize("shape", [(2, 1), (1, 2), (2, 2), (300, 1), (7, 3)])
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_one_pixel_is_made_of_planes_too(shape: tuple[int, int], fit: str) -> None:
+    planes = tensor(smooth(*shape)).contiguous()
+    found = preprocessing(1, 1, fit=fit).to_input(planes)
+    assert found.shape == (3, 1, 1)
+    if fit == "stretch":
+        assert (found.flatten() - planes.float().mean(dim=(1, 2))).abs().max() <= 1
+
+
 def test_a_long_strip_needs_no_more_memory_than_the_input() -> None:
     strip = torch.zeros(3, 2, 500_000, dtype=torch.uint8)
     strip[:, :, 249_000:251_000] = 200
