@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -139,11 +140,27 @@ def test_a_switch_there_and_back_loses_nothing(
         assert [event["after"] for event in server.events("switched")][-1] == first_id
 
 
-def test_a_damaged_bundle_changes_nothing(site: Site, bundle: Path, second: Path, tmp_path: Path) -> None:
+def damage(bundle: Path) -> str:
+    """Another byte among the weights; the file that a message names."""
+    weights = bundle / "model" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    return "weights.safetensors"
+
+
+def forge(bundle: Path) -> str:
+    """A policy that decides otherwise than the golden pictures say, with digests that are right."""
+    toy().edit(bundle / "policies" / "threshold.json", lambda document: document["state"].update(cut=4.0))
+    toy().reseal(bundle)
+    return "golden"
+
+
+@pytest.mark.parametrize("spoil", [damage, forge])
+def test_a_damaged_bundle_changes_nothing(
+    site: Site, bundle: Path, second: Path, tmp_path: Path, spoil: Callable[[Path], str]
+) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(second, damaged)
-    weights = damaged / "model" / "weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    named = spoil(damaged)
     link = tmp_path / "current"
     link.symlink_to(bundle)
     with site.serve(link, ROADWORK_SERVE_TOKEN=TOKEN) as server, server.client(headers=AUTHORISED) as client:
@@ -152,5 +169,5 @@ def test_a_damaged_bundle_changes_nothing(site: Site, bundle: Path, second: Path
         assert (answer.status_code, answer.json()["code"]) == (409, "not_switched")
         assert str(tmp_path) not in answer.text
         assert client.post("/predict", content=png(3)).json()["bundle_id"] == server.facts["bundle_id"]
-        assert "weights.safetensors" in str(server.events("switch failed"))
+        assert named in str(server.events("switch failed"))
         assert 'roadwork_switches_total{result="failed"} 1.0' in client.get("/metrics").text

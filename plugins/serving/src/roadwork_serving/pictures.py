@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from attrs import evolve, field, frozen
+from attrs import evolve, field, fields, frozen
 
 from roadwork_core.bundle import Prediction
 from roadwork_core.data.decode import BadImageError, decode
@@ -30,6 +30,10 @@ class Choice:
     mode: str | None = None
     policy: str | None = None
     must_answer: bool = False
+
+
+#: The fields of a choice, by which clients give them in every form of a request.
+OPTIONS = tuple(one.name for one in fields(Choice))
 
 
 @frozen(kw_only=True)
@@ -65,7 +69,7 @@ def predict(service: Service, loaded: Loaded, asked: Asked) -> list[Prediction]:
         if isinstance(pixels, str):
             found.append(Prediction(path=name, error=pixels))
         else:
-            found.append(_named(next(answers), name))
+            found.append(evolve(next(answers), path=name))
     service.telemetry.predictions(found, sum(predictor.fallbacks.values()))
     return found
 
@@ -95,10 +99,6 @@ def _decoded(pictures: Sequence[Picture], loaded: Loaded, max_pixels: int) -> li
             raise Refusal(413, "too_many_pixels", f"more pixels than the limit of {max_pixels} in a request")
         found.append(pixels)
     return found
-
-
-def _named(prediction: Prediction, name: str | None) -> Prediction:
-    return evolve(prediction, path=name)
 
 
 def document(loaded: Loaded, found: Sequence[Prediction]) -> dict[str, Any]:

@@ -7,18 +7,17 @@ import binascii
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import asdict, frozen
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from .documents import PredictRequest, problem_of
-from .pictures import Asked, Choice, check_count
+from .pictures import OPTIONS, Asked, Choice, check_count
 from .refusals import Refusal
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-_OPTIONS = ("mode", "policy", "must_answer")
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -39,11 +38,11 @@ class Unread:
             raise Refusal(400, "bad_request", "give image or images, not both")
         texts = [wanted.image] if wanted.image is not None else wanted.images or []
         check_count(len(texts), max_images)
-        given = {name: value for name in _OPTIONS if (value := getattr(wanted, name)) is not None}
+        given = {name: value for name in OPTIONS if (value := getattr(wanted, name)) is not None}
         return Asked(
             pictures=[from_base64(text) for text in texts],
             names=[None] * len(texts),
-            choice=choice_of({**_as_mapping(self.choice), **given}),
+            choice=choice_of({**asdict(self.choice), **given}),
         )
 
 
@@ -69,12 +68,12 @@ async def read(request: Request, choice: Choice, max_images: int) -> Asked | Unr
 async def _multipart(request: Request, choice: Choice, max_images: int) -> Asked:
     pictures, names, fields = [], [], {}
     try:
-        async with request.form(max_files=max_images, max_fields=len(_OPTIONS), max_part_size=1024) as form:
+        async with request.form(max_files=max_images, max_fields=len(OPTIONS), max_part_size=1024) as form:
             for name, part in form.multi_items():
                 if not isinstance(part, str):
                     pictures.append(await part.read())
                     names.append(part.filename or None)
-                elif name in _OPTIONS and name not in fields:
+                elif name in OPTIONS and name not in fields:
                     fields[name] = part
                 else:
                     raise Refusal(400, "bad_request", "fields are files, and once each mode, policy and must_answer")
@@ -82,7 +81,7 @@ async def _multipart(request: Request, choice: Choice, max_images: int) -> Asked
         if error.detail.startswith("Too many files"):
             check_count(max_images + 1, max_images)
         raise Refusal(400, "bad_request", f"not a multipart form: {error.detail}") from None
-    return Asked(pictures=pictures, names=names, choice=choice_of({**_as_mapping(choice), **fields}))
+    return Asked(pictures=pictures, names=names, choice=choice_of({**asdict(choice), **fields}))
 
 
 def choice_of(given: Mapping[str, Any]) -> Choice:
@@ -94,10 +93,6 @@ def choice_of(given: Mapping[str, Any]) -> Choice:
     if not isinstance(must_answer, bool) or not all(isinstance(part, str | None) for part in (mode, policy)):
         raise Refusal(400, "bad_choice", "mode and policy are names, must_answer is true or false")
     return Choice(mode=mode, policy=policy, must_answer=must_answer)
-
-
-def _as_mapping(choice: Choice) -> dict[str, Any]:
-    return {"mode": choice.mode, "policy": choice.policy, "must_answer": choice.must_answer}
 
 
 def from_base64(text: str) -> bytes:

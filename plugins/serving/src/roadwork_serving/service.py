@@ -142,9 +142,10 @@ class Service:
                 return False
             try:
                 loaded = await asyncio.to_thread(load_bundle, self.path, self.settings)
-            except RoadworkError as error:
-                self.telemetry.switch_failed(error)
-                raise
+            except Exception as error:  # whatever a plugin raises, what is served stays and the log says why
+                told = error if isinstance(error, RoadworkError) else RoadworkError(f"{type(error).__name__}: {error}")
+                self.telemetry.switch_failed(told)
+                raise told from error
             before, self._current, self._seen = self._current.bundle, loaded, mark
             self.telemetry.switched(before, loaded.bundle)
             return True

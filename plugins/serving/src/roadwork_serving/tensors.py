@@ -13,7 +13,7 @@ from attrs import frozen
 from pydantic import ValidationError
 
 from .documents import InferRequest, InputTensor, problem_of
-from .pictures import Asked, Picture, check_count
+from .pictures import OPTIONS, Asked, Picture, check_count
 from .reading import choice_of, from_base64
 from .refusals import Refusal
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 FILES, PIXELS = "image", "pixels"
 OUTPUTS = {"label": "BYTES", "abstain": "BOOL", "score": "FP64", "set": "BOOL", "policy": "BYTES", "reason": "BYTES"}
-_PARAMETERS = ("mode", "policy", "must_answer")
 
 
 @frozen
@@ -54,7 +53,7 @@ def read_request(body: bytes, json_size: int | None, *, max_images: int, max_pix
     tensor = wanted.inputs[0]
     raw = _binary(tensor, rest)
     pictures = _files(tensor, raw, max_images) if tensor.name == FILES else _arrays(tensor, raw, max_images, max_pixels)
-    choice = choice_of({name: wanted.parameters[name] for name in _PARAMETERS if name in wanted.parameters})
+    choice = choice_of({name: wanted.parameters[name] for name in OPTIONS if name in wanted.parameters})
     return Wanted(wanted.id, Asked(pictures=pictures, names=[None] * len(pictures), choice=choice), _outputs(wanted))
 
 
