@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from roadwork_tta.attention import AttentionFusion
+from roadwork_tta.attention_training import parts
 from roadwork_tta.components import AttentionOptions, Flip, LearnedOptions
-from roadwork_tta.fusion import FUSIONS, log_softmax, mean_logit, most_certain
+from roadwork_tta.fusion import FUSIONS, mean_logit, most_certain
 from roadwork_tta.learned import LearnedFusion, onto_simplex, simplex_weights, temperatures
 
 from roadwork_core.errors import RoadworkError
 from roadwork_core.learned_tta import TtaFitContext, ViewScores
+from roadwork_core.metrics import log_softmax
 
 
 def scores(noise: Sequence[float], n: int = 400, seed: int = 0, classes: int = 2, sharp: float = 1.0) -> ViewScores:
@@ -161,6 +163,15 @@ def test_attention_starts_as_the_mean_and_keeps_it_where_nothing_is_gained() -> 
     np.testing.assert_allclose(ready.fuse(alike.logits), mean_logit(alike.logits), atol=1e-6)
     record = fitted(AttentionFusion(("identity", "b", "c"), AttentionOptions()), alike, "train")._state["training"]
     assert record["nll"] <= record["mean_logit_nll"]
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.integers(0, 5))
+def test_attention_chooses_its_step_by_groups_that_it_is_not_trained_on(groups: list[int], seed: int) -> None:
+    inside, outside = (set(part.tolist()) for part in parts(np.array(groups, dtype=np.int64), seed))
+    assert inside | outside == set(range(len(groups)))
+    trained_on, held_out = ({groups[index] for index in part} for part in (inside, outside))
+    assert not trained_on & held_out or len(set(groups)) == 1
+    assert len(held_out) == max(1, round(0.2 * len(set(groups))))
 
 
 def test_attention_learns_which_view_to_believe_from_the_others() -> None:

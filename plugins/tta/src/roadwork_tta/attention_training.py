@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from roadwork_core.metrics import log_softmax
+
 from .attention import encode_input
-from .fusion import log_softmax
 
 if TYPE_CHECKING:
     from roadwork_core.learned_tta import ViewScores
@@ -35,7 +36,7 @@ def trained(
     log_p = log_softmax(scores.logits)
     scale = max(1e-6, float((log_p - log_p.mean(axis=-1, keepdims=True)).std()))
     tokens = torch.from_numpy(encode_input(scores.logits, scale))
-    inside, outside = _parts(scores.groups, seed)
+    inside, outside = parts(scores.groups, seed)
     weights = _start(len(logits), logits.shape[-1], options.width, seed)
     optimizer = torch.optim.AdamW(weights.values(), lr=options.lr, weight_decay=options.weight_decay, fused=False)
 
@@ -68,7 +69,7 @@ def trained(
     return {**found, "scale": np.array(scale)}, record
 
 
-def _parts(groups: NDArray[np.int64], seed: int) -> tuple[Tensor, Tensor]:
+def parts(groups: NDArray[np.int64], seed: int) -> tuple[Tensor, Tensor]:
     """Indices of the samples to train on and of those to choose the step by, no group in both where there are two."""
     unique = np.random.default_rng(seed).permutation(np.unique(groups))
     held_out = np.isin(groups, unique[: max(1, round(HELD_OUT * len(unique)))])

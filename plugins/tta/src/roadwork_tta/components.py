@@ -141,7 +141,7 @@ class Grid(FusionOptions):
 class Multiview(FusionOptions):
     """Several resolutions of the whole picture, mirrored or not, and overlapping tiles that cover it.
 
-    As it stands 15 views, at about 16 times the cost: 3 scales x flip + 3 x 3 tiles. The first view is always the
+    As it stands 15 views, at about 15 times the cost: 3 scales x flip + 3 x 3 tiles. The first view is always the
     evaluation transform alone. Scales change the resolution of the input and do not pad it.
     """
 

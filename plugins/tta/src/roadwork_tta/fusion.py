@@ -10,16 +10,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from roadwork_core.metrics import log_softmax
+
 Logits = NDArray[np.float64]
 Kept = NDArray[np.bool_] | None
 Fuse = Callable[..., Logits]
-
-
-def log_softmax(logits: Logits) -> Logits:
-    """Log probabilities along the last axis."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    normalised: Logits = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return normalised
 
 
 def entropy(logits: Logits) -> Logits:

@@ -12,9 +12,8 @@ from attrs import frozen
 from numpy.typing import NDArray
 
 from roadwork_core.learned_tta import LearnedTta, TtaFitContext, ViewScores
-from roadwork_core.metrics import Estimate, bootstrap, bootstrap_counts, group_counts, mcc
+from roadwork_core.metrics import Estimate, bootstrap, bootstrap_counts, group_counts, log_softmax, mcc
 
-from .fusion import log_softmax
 from .learned import temperatures
 
 if TYPE_CHECKING:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roadwork_core.metrics import log_softmax
+
 from .fusing import NOTHING, not_fitted, refuse_other_views
-from .fusion import Logits, log_mixture, log_softmax
+from .fusion import Logits, log_mixture
 
 if TYPE_CHECKING:
     from roadwork_core.learned_tta import TtaFitContext
