@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,16 +54,11 @@ def _export(exporter: Any, options: argparse.Namespace, plugins: Any, console: C
     runtime = load(options.bundle, Level.REPLAY, plugins=plugins, device="cpu").runtime
     out: Path = options.out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = out.with_name(f".{out.name}.new")
-    if fresh.exists():
-        shutil.rmtree(fresh)
-    fresh.mkdir()
-    try:
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
+        fresh = Path(scratch) / out.name
+        fresh.mkdir()
         found = exporter.build(ExporterContext(runtime=runtime, plugins=plugins, folder=fresh, report=console.info))
         fresh.rename(out)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
     return {"bundle_id": runtime.bundle.id, **found}
 
 
