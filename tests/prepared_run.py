@@ -12,6 +12,7 @@ from PIL import Image
 from roadwork_core.console import Console
 from roadwork_core.data.sample import Row
 from roadwork_core.data.table import write_rows
+from roadwork_core.files import sha256_file
 from roadwork_core.plugins import Plugins
 from roadwork_core.runs import Run, StageContext
 from roadwork_core.spec import load_spec
@@ -21,8 +22,8 @@ CLASSES = ("clear", "roadwork")
 Labelled = tuple[Image.Image, int]
 
 
-def write_prepared(folder: Path, splits: Mapping[str, Iterable[Labelled]]) -> Path:
-    """Writes what prepare would, of pictures with their targets; two neighbours are a group. Returns `folder`."""
+def write_prepared(folder: Path, splits: Mapping[str, Iterable[Labelled]], *, per_group: int = 2) -> Path:
+    """Writes what prepare would, of pictures with their targets; `per_group` neighbours are a group."""
     index = 0
     for split, pictures in splits.items():
         rows = []
@@ -36,8 +37,8 @@ def write_prepared(folder: Path, splits: Mapping[str, Iterable[Labelled]]) -> Pa
                     label=CLASSES[target],
                     target=target,
                     split=split,
-                    group=f"g, {number // 2}",
-                    sha256="",
+                    group=f"g, {number // per_group}",
+                    sha256=sha256_file(path),
                     phash="",
                     width=picture.width,
                     height=picture.height,

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar, NoReturn
 
@@ -174,8 +174,8 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _refuse_all(problems: Any) -> None:
-    if found := [str(problem) for problem in problems if isinstance(problem, Problem)]:
+def _refuse_all(problems: Iterable[Problem]) -> None:
+    if found := [str(problem) for problem in problems]:
         refuse("\n".join(found))
 
 

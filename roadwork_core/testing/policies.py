@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..decisions import ABSTAIN
 from ..kinds import CalibratorContext, Kind, PolicyContext, PolicyRestoreContext
+from ..metrics import nll
 from .contract import SEED, ComponentContract, refuse, seeded
 from .results import difference
 from .static import resolve
@@ -15,8 +16,6 @@ from .static import resolve
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-MODES = ("fast", "accurate", "hybrid")
 
 
 class CalibratorContract(ComponentContract):
@@ -70,7 +69,7 @@ class CalibratorContract(ComponentContract):
 
         for component in self.cases():
             logits, labels, _ = stand_ins.scores(self.samples, self.num_classes)
-            raw, made = _nll(logits, labels), _nll(seeded(self.build)(component).transform(logits), labels)
+            raw, made = nll(logits, labels), nll(seeded(self.build)(component).transform(logits), labels)
             if not made <= raw + 1e-6:
                 refuse(f"calibration takes the negative log likelihood from {raw:.4f} up to {made:.4f}")
 
@@ -164,8 +163,6 @@ class PolicyContract(ComponentContract):
             required = list(component.requires())
             if missing := set(required) - set(self.members):
                 refuse(f"it requires {', '.join(sorted(missing))}: give them in `members`")
-            if component.mode not in MODES:
-                refuse(f"its mode is {component.mode!r}, not one of {', '.join(MODES)}")
 
     def _context(self, members: Mapping[str, Any]) -> PolicyContext:
         from . import stand_ins
@@ -212,11 +209,3 @@ def _through_json(value: Any, what: str) -> Any:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError) as error:
         refuse(f"its {what} is no JSON value: {error}")
-
-
-def _nll(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    import numpy as np
-
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return float(-log_p[np.arange(len(labels)), labels].mean())

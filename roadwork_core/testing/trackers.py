@@ -36,9 +36,7 @@ class TrackerContract(ComponentContract):
                         refuse(f"{tracker!r} is no tracker of accelerate ({', '.join(map(str, LoggerType.list()))})")
                 elif not isinstance(tracker, GeneralTracker):
                     refuse(f"build gives a {type(tracker).__name__}, no GeneralTracker and no name of one")
-                elif missing := [
-                    n for n in ("name", "requires_logging_directory", "tracker") if not hasattr(tracker, n)
-                ]:
+                elif missing := [name for name in _ATTRIBUTES if not hasattr(tracker, name)]:
                     refuse(f"the tracker has no {', '.join(missing)}")
 
     def test_writes_into_its_own_folder(self) -> None:

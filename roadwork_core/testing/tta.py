@@ -9,7 +9,8 @@ from ..data.preprocessing import Preprocessing
 from ..errors import RoadworkError
 from ..kinds import Kind, TtaContext
 from ..learned_tta import TtaFitContext, ViewScores
-from .contract import ComponentContract, refuse, seeded
+from ..metrics import softmax
+from .contract import ComponentContract, refuse
 from .results import difference
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class TtaContract(ComponentContract):
                 # What is learned may calibrate; it may not overrule.
                 if not np.array_equal(tta.fuse(agreeing).argmax(axis=-1), logits[0].argmax(axis=-1)):
                     refuse("views that agree on a class are overruled")
-            elif not np.allclose(_softmax(tta.fuse(agreeing)), _softmax(logits[0]), rtol=0, atol=1e-9):
+            elif not np.allclose(softmax(tta.fuse(agreeing)), softmax(logits[0]), rtol=0, atol=1e-9):
                 refuse("views that agree are fused to something else than what they agree on")
 
     def _check_refused(self, component: Any, state: Any) -> None:
@@ -214,7 +215,7 @@ class TtaContract(ComponentContract):
         """Logits of views that are noisier the later they come."""
         import numpy as np
 
-        generator = seeded(np.random.default_rng)(seed)
+        generator = np.random.default_rng(seed)
         labels = np.arange(60) % self.num_classes
         noise = generator.normal(size=(views, 60, self.num_classes)) * (1 + np.arange(views)[:, None, None])
         logits = 2.0 * np.eye(self.num_classes)[labels] + noise
@@ -247,12 +248,5 @@ class TtaContract(ComponentContract):
     def _logits(self, views: int) -> Any:
         import numpy as np
 
-        generator = seeded(np.random.default_rng)(2)
+        generator = np.random.default_rng(2)
         return 3 * generator.normal(size=(views, 7, self.num_classes))
-
-
-def _softmax(logits: Any) -> Any:
-    import numpy as np
-
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)

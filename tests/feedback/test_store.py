@@ -84,12 +84,12 @@ def test_counts_are_those_of_the_rows(store: FeedbackStore) -> None:
 
 
 def test_retention_removes_the_old_and_labels_of_nothing(store: FeedbackStore) -> None:
-    store.add([seen(f"k{number}", time=number) for number in range(10)])
-    store.label([Label(key=f"k{number}", label="x", time=number) for number in range(10)])
+    store.add([seen(f"k{number}", time=number) for number in reversed(range(10))])
+    store.label([Label(key=f"k{number}", label="x", time=number) for number in reversed(range(10))])
     assert store.prune(before=4) == 4
     assert store.stats()["labels"] == 6
     assert store.prune(keep=2) == 4
-    assert [found.seen.key for found in store.read()] == ["k8", "k9"]
+    assert [found.seen.key for found in store.read()] == ["k9", "k8"]
 
 
 def test_a_file_of_another_program_is_refused_and_unchanged(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,13 @@ from PIL import Image
 from torch import nn
 
 from roadwork_core.console import Console
-from roadwork_core.data.sample import Row
-from roadwork_core.data.table import write_rows
 from roadwork_core.errors import SpecError
 from roadwork_core.files import sha256_file
 from roadwork_core.plugins import Plugins
-from roadwork_core.runs import Run, StageContext
-from roadwork_core.spec import load_spec
-from roadwork_core.stages import STAGES, train
+from roadwork_core.stages import train
 from roadwork_core.training.extraction import Extractor
 from roadwork_core.training.features import FeatureCache, FeatureStore, sample_key, weights_digest
+from tests.prepared_run import Labelled, stage_context, write_prepared
 
 SPEC = """
 spec_version = 1
@@ -76,52 +74,22 @@ def plugins() -> Plugins:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished stage prepare of 72 + 24 pictures, three of four with a bright square."""
-    folder = tmp_path_factory.mktemp("prepared")
     rng = np.random.default_rng(0)
-    index = 0
-    for split, size in (("train", 72), ("val_select", 24)):
-        rows = []
+
+    def pictures(size: int) -> Iterator[Labelled]:
         for number in range(size):
             target = int(number % 4 > 0)
             pixels = rng.integers(0, 160, (24, 20, 3), dtype=np.uint8)
             pixels[4:14, 4:14] += np.uint8(70 * target)
-            path = folder / f"{split}-{number}.png"
-            Image.fromarray(pixels).save(path)
-            rows.append(
-                Row(
-                    index=index,
-                    path=str(path),
-                    label=("clear", "roadwork")[target],
-                    target=target,
-                    split=split,
-                    group=f"{number // 8}",
-                    sha256=sha256_file(path),
-                    phash="",
-                    width=20,
-                    height=24,
-                )
-            )
-            index += 1
-        write_rows(folder / "prepare" / "samples" / f"{split}.jsonl", rows)
-    (folder / "prepare" / "classes.json").write_text(json.dumps({"classes": ["clear", "roadwork"], "positive": 1}))
-    return folder
+            yield Image.fromarray(pixels), target
+
+    splits = {"train": pictures(72), "val_select": pictures(24)}
+    return write_prepared(tmp_path_factory.mktemp("prepared"), splits, per_group=8)
 
 
 def trained(prepared: Path, plugins: Plugins, folder: Path, spec: str, told: io.StringIO | None = None) -> Any:
     """Metrics of the stage train in the run `folder`; runs of one parent folder share their cache."""
-    folder.mkdir(parents=True)
-    (folder / "prepare").symlink_to(prepared / "prepare")
-    (folder / "train").mkdir()
-    context = StageContext(
-        stage="train",
-        run=Run(name="toy", path=folder),
-        resolved=load_spec(spec, plugins),
-        plugins=plugins,
-        console=Console(stderr=told or io.StringIO()),
-        folder=folder / "train",
-        scratch=folder / ".train.scratch",
-        reads=next(known.reads for known in STAGES if known.name == "train"),
-    )
+    context = stage_context("train", prepared, plugins, folder, spec, console=Console(stderr=told or io.StringIO()))
     return train.run(context)
 
 
