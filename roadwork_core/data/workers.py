@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +20,8 @@ import torch
 # there (Windows), a fresh interpreter.
 START_METHOD = "fork" if sys.platform == "linux" else "spawn"
 _HELD = (signal.SIGINT, signal.SIGTERM)
+#: Seconds after which a worker looks again whether its parent is there.
+_WATCH = 1.0
 
 
 def worker_count(workers: int | None) -> int:
@@ -30,7 +34,7 @@ def worker_setup() -> Callable[[int], None]:
 
     A signal to the whole process group (Ctrl-C, `timeout`) is for the parent alone, which then still gets the batches
     that it needs to stop in good order. Once the parent exits, the workers obey its SIGTERM: multiprocessing sends it
-    to those of a loader that nobody closed, and waits for them.
+    to those of a loader that nobody closed, and waits for them. A parent that was killed takes its workers along.
     """
     leaving = multiprocessing.get_context(START_METHOD).RawValue("b", 0)
     # Exit functions run last in, first out: this one before that of multiprocessing, which is imported above.
@@ -55,6 +59,8 @@ def _announce(leaving: Any) -> None:
 
 
 def _set_up(leaving: Any, _: int) -> None:
+    threading.Thread(target=_end_with_parent, name="parent-watch", daemon=True).start()
+
     def terminate(signum: int, frame: object) -> None:
         if leaving.value:
             os._exit(0)
@@ -63,6 +69,19 @@ def _set_up(leaving: Any, _: int) -> None:
     signal.signal(signal.SIGTERM, terminate)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    """Ends this process soon after its parent has died.
+
+    torch's own watchdog asks who the parent is when the worker has started; if the parent has died by then, it watches
+    whoever inherited the worker, for ever, and it does not look at all while a queue is being read.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
+    while os.getppid() == parent.pid:
+        time.sleep(_WATCH)
+    os._exit(1)
 
 
 def _cores() -> int:

@@ -12,16 +12,20 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from PIL import Image
 from roadwork_core.data.loading import BatchSchedule, RawImages, make_loader
 from roadwork_core.data.sample import Row
+from roadwork_core.data import workers
 
 folder, deed = Path(sys.argv[1]), sys.argv[2]
 Image.new("RGB", (8, 8)).save(folder / "x.png")
 row = Row(index=0, path=str(folder / "x.png"), label="a", target=0, split="train", group="", sha256="", phash="",
           width=8, height=8)
+if deed == "early kill":  # the second worker starts when its parent is dead
+    set_up = workers._set_up
+    workers._set_up = lambda leaving, number: (time.sleep(2 * number), set_up(leaving, number))
 schedule = BatchSchedule()
 loader = make_loader(RawImages([row] * 40, min_side=0), schedule, workers=2)
 schedule.set(0, [[i] for i in range(40)])
@@ -38,7 +42,7 @@ if deed == "group":  # at once: the workers have only just been forked
     print(sum(1 for _ in batches), flush=True)
 elif deed == "error":
     raise ValueError("while iterating")
-elif deed == "kill":
+elif deed.endswith("kill"):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -53,7 +57,9 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
-    ("deed", "code"), [("end", 0), ("error", 1), ("group", 0), ("kill", -signal.SIGKILL)], ids=lambda value: str(value)
+    ("deed", "code"),
+    [("end", 0), ("error", 1), ("group", 0), ("kill", -signal.SIGKILL), ("early kill", -signal.SIGKILL)],
+    ids=lambda value: str(value),
 )
 def test_workers_do_their_work_and_end_with_their_parent(tmp_path: Path, deed: str, code: int) -> None:
     command = [sys.executable, "-c", SCRIPT, str(tmp_path), deed]

@@ -121,7 +121,7 @@ POLICIES = [
     policy("test_explains_itself", "no summary", "summary is empty"),
     policy("test_explains_itself", "no words", "has no words"),
     policy("test_names_what_it_requires", "needs another", "it requires someone"),
-    policy("test_speaks_the_kinds_language", "mode", "mode is 'eager', not one of fast, accurate, hybrid"),
+    policy("test_speaks_the_kinds_language", "mode", "mode is 'eager', not one of 'fast', 'accurate', 'hybrid'"),
 ]
 
 
