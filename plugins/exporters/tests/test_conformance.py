@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from roadwork_core.testing import ExporterContract
 
 class TestOnnx(ExporterContract):
     component = "exporters/onnx"
+    variants: ClassVar[Sequence[Mapping[str, Any]]] = [{"quantize": "int8_all", "agreement": 0.0}]
 
     @pytest.fixture(autouse=True)
     def _needs(self) -> None:

@@ -37,6 +37,8 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     from .onnx_runtime import load
 
     predictor = load(options.export)
+    if predictor.notice:
+        console.warn(predictor.notice)
     pending = find_images(options.paths, sys.stdin)
     failed = total = 0
     while batch := list(islice(pending, _BATCH)):

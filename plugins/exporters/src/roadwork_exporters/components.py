@@ -15,13 +15,31 @@ class Onnx:
 
     The batch may have any size. Checked on the bundle's golden pictures before it is handed over: logits within the
     tolerance of torch's, decisions identical. Needs `pip install 'roadwork[onnx]'`.
+
+    `quantize` then stores weights in 8 bits (dynamic quantisation of ONNX Runtime, for CPUs). Its logits are others, so
+    guarantees are withdrawn from the exported policies, whose cuts stay; what changes is measured and written down.
     """
 
     opset: int = option(default=18, minimum=18, maximum=25, help="version of ONNX's operators that the network uses")
     tolerance: float = option(
         default=1e-3,
         above=0,
-        help="how far logits may be from torch's, relative to the larger of 1 and their magnitude",
+        help="how far logits may be from torch's, relative to the larger of 1 and their magnitude, before quantisation",
+    )
+    quantize: Literal["none", "int8", "int8_all"] = option(
+        default="none",
+        help="weights in 8 bits: of matrix products (int8), or of convolutions too, which are slower in it (int8_all)",
+    )
+    agreement: float = option(
+        default=0.9,
+        minimum=0,
+        maximum=1,
+        help="share of the golden decisions of each policy that int8 must leave as they are",
+    )
+    labelled: str | None = option(
+        default=None,
+        min_length=1,
+        help="where the cost of int8 is measured: a folder with one per class, a manifest, or a dataset's name",
     )
 
     def build(self, ctx: ExporterContext) -> Mapping[str, Any]:

@@ -21,6 +21,8 @@ from roadwork_core.kinds import ExporterContext
 from . import onnx_folder as fmt
 from .card import with_note
 from .pictures import Picture
+from .quantization import Scheme, quantise, without_guarantee
+from .quantization_cost import cost_in_words, on_golden, on_labelled
 
 if TYPE_CHECKING:
     from roadwork_core.inference import Scorer
@@ -38,6 +40,8 @@ def export(options: Onnx, ctx: ExporterContext) -> dict[str, Any]:
     """Fills `ctx.folder`. Raises UsageError for a network or augmentation that cannot be had in ONNX, and
     VerificationError where ONNX Runtime gives other logits or decides otherwise on the golden pictures."""
     _require_onnx()
+    if options.labelled is not None and options.quantize == "none":
+        raise UsageError("labelled pictures measure the cost of int8", hint='--set quantize="int8"')
     bundle, scorer = ctx.runtime.bundle, ctx.runtime.scorer
     pictures = read_pictures(bundle.path / fmt.GOLDEN_INPUTS)
     sizes = _sizes(scorer, pictures)
@@ -49,8 +53,9 @@ def export(options: Onnx, ctx: ExporterContext) -> dict[str, Any]:
     (ctx.folder / "policies").mkdir()
     for name, policy in bundle.policies.items():
         (ctx.folder / f"policies/{name}.json").write_bytes(pretty_json(policy))
-    (ctx.folder / "README.md").write_text(with_note((bundle.path / "README.md").read_text(), _NOTE))
-    manifest = {
+    card = (bundle.path / "README.md").read_text()
+    (ctx.folder / "README.md").write_text(with_note(card, _NOTE))
+    manifest: dict[str, Any] = {
         **{key: bundle.manifest[key] for key in ("name", "bundle_id", "labels", "positive", "active", "fallback")},
         "modes": bundle.manifest["modes"],
         "policies": sorted(bundle.policies),
@@ -66,8 +71,48 @@ def export(options: Onnx, ctx: ExporterContext) -> dict[str, Any]:
     }
     fmt.seal(ctx.folder, manifest)
     found = _check(ctx, scorer, pictures, options.tolerance)
-    fmt.seal(ctx.folder, {**manifest, "parity": found})
-    return {"opset": options.opset, "sizes": manifest["network"]["sizes"], "parity": found}
+    manifest["parity"] = found
+    told = {"opset": options.opset, "sizes": manifest["network"]["sizes"], "parity": found}
+    if options.quantize != "none":
+        told["quantization"] = manifest["quantization"] = _quantised(options, ctx, manifest, pictures)
+        note = _INT8_NOTE.format(cost=cost_in_words(manifest["quantization"]))
+        (ctx.folder / "README.md").write_text(with_note(card, f"{_NOTE}>\n{note}"))
+    fmt.seal(ctx.folder, manifest)
+    return told
+
+
+def _quantised(
+    options: Onnx, ctx: ExporterContext, manifest: Mapping[str, Any], pictures: Sequence[Any]
+) -> dict[str, Any]:
+    """Puts the int8 network in the place of the one that was checked, withdraws guarantees, and measures the cost."""
+    from .onnx_runtime import load
+
+    path = ctx.folder / fmt.NETWORK
+    ctx.report(f"quantising the network: {options.quantize}")
+    before = _size(path)
+    done = quantise(path, cast("Scheme", options.quantize), external=path.with_name(f"{path.name}.data").exists())
+    for name, policy in ctx.runtime.bundle.policies.items():
+        (ctx.folder / f"policies/{name}.json").write_bytes(pretty_json(without_guarantee(policy)))
+    fmt.seal(ctx.folder, {**manifest, "quantization": done})
+    predictor = load(ctx.folder, plugins=ctx.plugins)
+    golden = on_golden(ctx, predictor, pictures, ctx.runtime.scorer.logits(pictures))
+    name, least = min(golden["agreement"].items(), key=lambda pair: pair[1])
+    if least < options.agreement:
+        raise VerificationError(
+            f"with int8 {name} decides {1 - least:.0%} of the golden pictures otherwise, more than"
+            f" {1 - options.agreement:.0%}",
+        )
+    return {
+        **done,
+        "bytes": {"float32": before, "int8": _size(path)},
+        "policies_fitted_on": "logits of the float32 network",
+        "golden": golden,
+        "labelled": None if options.labelled is None else on_labelled(ctx, predictor, options.labelled),
+    }
+
+
+def _size(path: Path) -> int:
+    return sum(found.stat().st_size for found in path.parent.glob(f"{path.name}*"))
 
 
 def _require_onnx() -> None:
@@ -205,4 +250,8 @@ _NOTE = """\
 > This folder is an export for [ONNX Runtime](https://onnxruntime.ai): `model.onnx` holds the network, `policies/` the
 > decision rules, `export.json` the preprocessing and the classes. `roadwork predict-onnx FOLDER PICTURE` decides with
 > it, without torch; on the golden pictures it gave the bundle's decisions when it was written.
+"""
+_INT8_NOTE = """\
+> **The network is quantised to int8.** The policies were fitted on the logits of the float32 network, and so were the
+> figures and the guarantees below: **no guarantee below holds for this folder**. {cost}
 """

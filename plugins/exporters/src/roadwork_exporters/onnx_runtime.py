@@ -24,6 +24,7 @@ from roadwork_core.spec import resolve_component
 
 from . import onnx_folder as fmt
 from .pictures import Picture, normalise, picture, to_input
+from .quantization import NOTICE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,7 +37,9 @@ def load(
 ) -> OnnxPredictor:
     """Reads an export, checks its digests, and returns what predicts with it.
 
-    `batch_size` counts views that go through the network together, `threads` those of ONNX Runtime (0: one per core).
+    `batch_size` counts views that go through the network together, `threads` those of ONNX Runtime (0: one per core). A
+    quantised network takes one view: it scales its inputs by all that it is given, so that an answer would depend on
+    the pictures beside it.
     Raises VerificationError for a damaged export, RoadworkError where ONNX Runtime or a plugin is missing.
     """
     try:
@@ -65,7 +68,7 @@ def load(
         preprocessing=preprocessing,
         tta=_tta(bundle, preprocessing, plugins),
         decider=decider,
-        batch_size=batch_size,
+        batch_size=1 if bundle.manifest.get("quantization") else batch_size,
     )
 
 
@@ -94,6 +97,11 @@ class OnnxPredictor:
     tta: Tta
     decider: Decider
     batch_size: int
+
+    @property
+    def notice(self) -> str | None:
+        """What who decides with this export must know: that it is quantised, and so without guarantees."""
+        return NOTICE if self.bundle.manifest.get("quantization") else None
 
     def predict(
         self,
