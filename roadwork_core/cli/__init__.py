@@ -37,6 +37,8 @@ COMMANDS = {
 COMMAND_GROUP = "roadwork.commands"
 
 USAGE = 2
+#: What the extra `torch` installs.
+TORCH = ("accelerate", "torch", "torchvision")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -196,6 +198,8 @@ def _unforeseen(error: BaseException) -> Any:
     if isinstance(error, OSError) and error.strerror:
         return Problem(error.strerror, origin=None if error.filename is None else Origin(str(error.filename)))
     text = " ".join(str(error).split()) or "no message"
+    if isinstance(error, ModuleNotFoundError) and error.name in TORCH:
+        return Problem(f"{error.name} is not installed", hint="pip install 'roadwork[torch]'")
     return Problem(
         f"{type(error).__name__}: {text}", hint="--traceback shows where; if it is a defect, please report it"
     )

@@ -61,6 +61,10 @@ def plugin_files(kind: Kind, name: str) -> dict[str, str]:
     return files
 
 
+def _takes_torch(kind: Kind) -> bool:
+    return any("torch" in path.read_text() for path in (TEMPLATES / kind).glob("*.py"))
+
+
 def _named(text: str, kind: Kind, name: str) -> str:
     title = "".join(part.capitalize() for part in name.split("_"))
     words = {
@@ -69,6 +73,7 @@ def _named(text: str, kind: Kind, name: str) -> str:
         "TestExample": f"Test{title}",
         "example-distribution": name.replace("_", "-"),
         "KIND": str(kind),
+        "REQUIRED": "roadwork[torch]" if _takes_torch(kind) else "roadwork",
         "CONTRACT": f"{kind.capitalize()}Contract",
     }
     # The longer names first: `example` is a part of `example-distribution`.
