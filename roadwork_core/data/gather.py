@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from attrs import frozen
@@ -57,15 +57,16 @@ class Grouped:
     pairs: Sequence[Pair]
 
 
-def list_samples(data: Data, plugins: Plugins, *, cache_dir: Path, seed: int, console: Console) -> list[Sample]:
-    """What the dataset lists. Raises DataError where that is nothing."""
-    component = data.component
+def list_samples(
+    component: Any, plugins: Plugins, *, cache_dir: Path, seed: int, console: Console, table: str = "data"
+) -> list[Sample]:
+    """What the dataset `component`, of that table of the spec, lists. Raises DataError where that is nothing."""
     info = component_info(component)
     key = digest_json([f"{plugins.qualified_name(component)}", component_options(component)])[:16]
     context = DatasetContext(cache_dir=cache_dir / "datasets" / f"{info.name}-{key}", seed=seed, report=console.info)
     samples = list(component.build(context))
     if not samples:
-        raise DataError(f"the dataset {info.name} lists no samples", hint="check the options of [data]")
+        raise DataError(f"the dataset {info.name} lists no samples", hint=f"check the options of [{table}]")
     return samples
 
 
@@ -75,6 +76,22 @@ def look_at(samples: Sequence[Sample], data: Data, *, cache: Path, console: Cons
     Raises DataError, one problem per picture, where some cannot be used and data.on_bad_image is "error", or none
     can.
     """
+    looked = look_at_all(samples, data, cache=cache, console=console)
+    good, bad = looked.samples, looked.bad
+    if bad and (data.on_bad_image == "error" or not good):
+        skip = 'mend or remove them, or set data.on_bad_image = "skip"'
+        raise listed(
+            Problem(
+                f"{len(bad)} of {len(samples)} images cannot be used",
+                hint=skip if good else "check where the dataset looks for its files",
+            ),
+            [Problem(entry.reason, origin=Origin(str(entry.sample.path))) for entry in bad],
+        )
+    return looked
+
+
+def look_at_all(samples: Sequence[Sample], data: Data, *, cache: Path, console: Console) -> Looked:
+    """Decodes every picture once, whatever data.on_bad_image says of those that cannot be used."""
     found = scan(
         [sample.path for sample in samples], max_pixels=data.max_pixels, threads=data.workers or _threads(), cache=cache
     )
@@ -91,15 +108,6 @@ def look_at(samples: Sequence[Sample], data: Data, *, cache: Path, console: Cons
         else:
             good.append(sample)
             looks.append(result)
-    if bad and (data.on_bad_image == "error" or not good):
-        skip = 'mend or remove them, or set data.on_bad_image = "skip"'
-        raise listed(
-            Problem(
-                f"{len(bad)} of {len(samples)} images cannot be used",
-                hint=skip if good else "check where the dataset looks for its files",
-            ),
-            [Problem(entry.reason, origin=Origin(str(entry.sample.path))) for entry in bad],
-        )
     return Looked(samples=good, looks=looks, bad=bad)
 
 

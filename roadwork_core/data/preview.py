@@ -63,7 +63,7 @@ def rows_of_split(
     Raises DataError where the data cannot be used as the spec says, or the split is empty.
     """
     data = spec.data
-    listed = list_samples(data, plugins, cache_dir=cache_dir, seed=spec.seed, console=console)
+    listed = list_samples(data.component, plugins, cache_dir=cache_dir, seed=spec.seed, console=console)
     find_classes(listed, data)
     looked = look_at(listed, data, cache=cache_dir / "looks.sqlite", console=console)
     classes = find_classes(looked.samples, data)

@@ -35,6 +35,11 @@ def not_unicode(sample: Sample) -> str | None:
     return next((name for name, text in texts.items() if text and not _encodes(text)), None)
 
 
+def escaped(text: str) -> str:
+    """Text that UTF-8 can hold: a file's name may be any bytes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _encodes(text: str) -> bool:
     try:
         text.encode()

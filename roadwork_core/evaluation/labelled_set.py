@@ -83,7 +83,7 @@ def read_labelled(
     do not have, and pictures that cannot be used (unless `on_bad_image` is "skip").
     """
     data = Data(component=component, splits=Splits(), on_bad_image=on_bad_image, max_pixels=max_pixels)
-    listed = list_samples(data, plugins, cache_dir=cache_dir, seed=seed, console=console)
+    listed = list_samples(data.component, plugins, cache_dir=cache_dir, seed=seed, console=console)
     samples, left = _of_splits(listed, splits)
     _check_labels(samples, classes)
     looked = look_at(samples, data, cache=cache_dir / "looks.sqlite", console=console)

@@ -34,7 +34,7 @@ from .fingerprint import (
 from .manifest import StageManifest, digest_outputs
 
 if TYPE_CHECKING:
-    from roadwork_core.spec import ResolvedSpec
+    from roadwork_core.spec import ResolvedSpec, Spec
 
 
 RUN_FILE = "run.json"
@@ -180,8 +180,7 @@ def _prepare(stage: Stage, run: Run, resolved: ResolvedSpec, plugins: Plugins, c
         scratch=run.scratch(stage.name),
         reads=reads,
     )
-    roots = [getattr(resolved.spec, key.split(".")[0]) for key in stage.spec_keys if "." not in key]
-    components = list(components_in(tuple(roots)))
+    components = list(components_in([_part(resolved.spec, key) for key in stage.spec_keys]))
     inputs = _input_digests(run, reads)
     versions = plugin_versions(components, plugins)
     digest = fingerprint(
@@ -192,6 +191,14 @@ def _prepare(stage: Stage, run: Run, resolved: ResolvedSpec, plugins: Plugins, c
         outside={"components": outside_state(components), "stage": stage.outside(context)},
     )
     return _Prepared(stage=stage, context=context, inputs=inputs, versions=versions, fingerprint=digest)
+
+
+def _part(spec: Spec, key: str) -> Any:
+    """What the spec has at a dotted key; None below a table that it lacks."""
+    found: Any = spec
+    for name in key.split("."):
+        found = getattr(found, name, None)
+    return found
 
 
 def _input_digests(run: Run, reads: Sequence[str]) -> dict[str, str]:

@@ -40,6 +40,7 @@ def cross_check(spec: Spec, origins: Mapping[KeyPath, Any], found: Findings) -> 
     _classes(spec.data, report)
     _augmentations(spec, report)
     _kept_features(spec, report)
+    _adapted_to(spec, report)
     _policies(spec.policy, report)
     _bundle(spec, report)
 
@@ -108,6 +109,15 @@ def _kept_features(spec: Spec, report: _Reporter) -> None:
             "augmented pictures differ from epoch to epoch",
             *("train", "feature_cache"),
             hint="feature_views = 4 keeps four views of each picture, or leave the augmentations out",
+        )
+
+
+def _adapted_to(spec: Spec, report: _Reporter) -> None:
+    if spec.adapt is not None and spec.adapt.data is None and not spec.adapt.with_train:
+        report(
+            "leaves no pictures to adapt to",
+            *("adapt", "with_train"),
+            hint='name others, such as data = { use = "unlabelled_folder", root = "..." }',
         )
 
 

@@ -95,13 +95,22 @@ class Optimizer:
 
 @section
 class Adapt:
-    """Stage 1: self-supervised adaptation of the backbone on the train split, without labels."""
+    """Stage 1: self-supervised adaptation of the backbone, on the train split and other pictures, without labels."""
 
     objective: Any = slot(Kind.OBJECTIVE, help="the self-supervised objective")
     adapter: Any = slot(Kind.ADAPTER, help="what of the backbone trains in this stage; merged at its end")
     optimizer: Any = slot(Kind.OPTIMIZER, default=None, help="(default: that of [optimizer])")
-    epochs: int = option(minimum=1, help="passes over the train split")
-    batch_size: int = option(default=64, minimum=2, help="images per optimizer step")
+    data: Any = slot(
+        Kind.DATASET,
+        default=None,
+        help="more pictures to adapt to, whose labels are not read: unlabelled_folder, or any other dataset; those that"
+        " are in val_select, val_calib or test, or near to a picture there, are left out",
+    )
+    with_train: bool = option(
+        default=True, help="adapt to the pictures of the train split too (false: to those of adapt.data alone)"
+    )
+    epochs: int = option(minimum=1, help="passes over these pictures")
+    batch_size: int = option(default=64, minimum=2, help="images per optimizer step, over all processes")
     warmup_ratio: float = option(default=0.1, minimum=0, maximum=1, help="part of the steps with rising learning rate")
     min_rank_ratio: float = option(
         default=0.05,

@@ -44,11 +44,11 @@ class Stage:
 
 
 STAGES = (
-    Stage(name="prepare", spec_keys=("seed", "data")),
+    Stage(name="prepare", spec_keys=("seed", "data", "adapt.data", "adapt.with_train")),
     Stage(
         name="adapt",
         spec_keys=("seed", "adapt", "backbone", "optimizer", "data.fit", "data.max_pixels", "train.precision"),
-        reads=("prepare/samples/train.jsonl", "prepare/classes.json"),
+        reads=("prepare/samples/train.jsonl", "prepare/samples/unlabelled.jsonl", "prepare/classes.json"),
         optional=True,
     ),
     Stage(

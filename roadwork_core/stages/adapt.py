@@ -1,4 +1,4 @@
-"""The stage adapt: the backbone learns from the pictures of `train` without their labels, before it is trained."""
+"""The stage adapt: the backbone learns from pictures without labels, those of `train` and others, before it trains."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     Ctrl-C, with a checkpoint in the scratch.
     """
     spec, console = ctx.spec, ctx.console
-    rows = read_rows(ctx.input("prepare", "samples/train.jsonl"))
-    if len(rows) < 2:
-        raise DataError(f"{len(rows)} samples in train are too few to adapt to", hint="remove [adapt]")
+    pictures = _pictures(ctx)
+    if len(pictures.adapted_to) < 2:
+        raise DataError(f"{len(pictures.adapted_to)} pictures are too few to adapt to", hint="remove [adapt]")
     accelerator, choice = make_accelerator(spec.train.precision)
     if accelerator.num_processes > 1:
         # An objective looks at a batch as a whole: shares of it would be another loss.
@@ -64,7 +64,7 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     for message, say in ((choice.note, console.info), (choice.warning, console.warn)):
         if message:
             say(message)
-    adaptation = _prepare(ctx, rows, accelerator)
+    adaptation = _prepare(ctx, pictures, accelerator)
     counts = parameter_counts(adaptation.adapted.module)
     console.info(f"backbone: {counts['total']:,} parameters, {counts['trainable']:,} train without labels")
     for target in adaptation.adapted.targets:
@@ -76,6 +76,7 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     write_atomic(ctx.folder / "history.jsonl", lines)
     last = position.history[-1]
     return {
+        "samples": len(pictures.adapted_to),
         "epochs": len(position.history) - 1,
         "steps": position.step,
         "loss": last["loss"],
@@ -97,6 +98,21 @@ def warmed_cosine(step: int, *, warmup_steps: int, total_steps: int) -> float:
         return (step + 1) / (warmup_steps + 1)
     part = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     return (1.0 + math.cos(math.pi * min(1.0, part))) / 2.0
+
+
+@frozen(kw_only=True)
+class _Pictures:
+    """`train` with labels, of which some are watched, and the pictures that the backbone adapts to."""
+
+    train: Sequence[Row]
+    adapted_to: Sequence[Row]
+
+
+def _pictures(ctx: StageContext) -> _Pictures:
+    adapt = cast("Adapt", ctx.spec.adapt)
+    train = read_rows(ctx.input("prepare", "samples/train.jsonl"))
+    more = read_rows(ctx.input("prepare", "samples/unlabelled.jsonl")) if adapt.data is not None else []
+    return _Pictures(train=train, adapted_to=[*(train if adapt.with_train else ()), *more])
 
 
 @frozen(kw_only=True)
@@ -289,7 +305,7 @@ class _Adaptation:
         )
 
 
-def _prepare(ctx: StageContext, rows: Sequence[Row], accelerator: Accelerator) -> _Adaptation:
+def _prepare(ctx: StageContext, pictures: _Pictures, accelerator: Accelerator) -> _Adaptation:
     spec, adapt = ctx.spec, cast("Adapt", ctx.spec.adapt)
     torch.manual_seed(spec.seed)
     backbone = build_backbone(spec, ctx.console.detail)
@@ -301,7 +317,7 @@ def _prepare(ctx: StageContext, rows: Sequence[Row], accelerator: Accelerator) -
             "the adapter of [adapt] leaves nothing of the backbone to train", hint='use another, such as "dora"'
         )
     adapted.module.to(accelerator.device)
-    total_steps = adapt.epochs * _steps(len(rows), adapt.batch_size)
+    total_steps = adapt.epochs * _steps(len(pictures.adapted_to), adapt.batch_size)
     # The objective's first weights must not depend on how many numbers the backbone drew.
     torch.manual_seed(spec.seed)
     objective: nn.Module = adapt.objective.build(
@@ -340,20 +356,23 @@ def _prepare(ctx: StageContext, rows: Sequence[Row], accelerator: Accelerator) -
         objective=objective,
         snapshot=snapshot,
         preprocessing=preprocessing,
-        feed=_feed(ctx, rows, preprocessing, cast("Objective", objective).views, accelerator.device),
-        samples=len(rows),
+        feed=_feed(ctx, pictures, preprocessing, cast("Objective", objective).views, accelerator.device),
+        samples=len(pictures.adapted_to),
     )
 
 
 def _feed(
-    ctx: StageContext, rows: Sequence[Row], preprocessing: Preprocessing, views: int, device: torch.device
+    ctx: StageContext, pictures: _Pictures, preprocessing: Preprocessing, views: int, device: torch.device
 ) -> _Feed:
     spec = ctx.spec
     pin = device.type == "cuda"
     schedule = BatchSchedule()
-    dataset = ViewDataset(rows, preprocessing, views=views, seed=spec.seed, max_pixels=spec.data.max_pixels)
-    evenly = np.unique(np.linspace(0, len(rows) - 1, min(WATCHED, len(rows))).astype(int))
-    watched = [rows[position] for position in evenly]
+    dataset = ViewDataset(
+        pictures.adapted_to, preprocessing, views=views, seed=spec.seed, max_pixels=spec.data.max_pixels
+    )
+    train = pictures.train
+    evenly = np.unique(np.linspace(0, len(train) - 1, min(WATCHED, len(train))).astype(int))
+    watched = [train[position] for position in evenly]
     batches = [list(range(start, min(start + 64, len(watched)))) for start in range(0, len(watched), 64)]
     return _Feed(
         views=make_loader(dataset, schedule, workers=worker_count(spec.data.workers), pin_memory=pin),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import numpy as np
@@ -13,18 +13,19 @@ import numpy as np
 from ..data.assignment import Assignment, assign_splits, check_coverage
 from ..data.classes import Classes, find_classes
 from ..data.clusters import Pair
-from ..data.gather import BadImage, Grouped, group, list_samples, look_at, rows_of
+from ..data.gather import BadImage, Grouped, Looked, group, list_samples, look_at, look_at_all, rows_of
 from ..data.natural import natural_key
 from ..data.perceptual import CORRELATION
-from ..data.sample import Row, Sample
+from ..data.sample import Row, Sample, escaped
 from ..data.table import write_rows
+from ..data.unlabelled import Unlabelled, without_held_out
 from ..errors import DataError
 from ..files import canonical_json, digest_json, pretty_json, write_atomic
 from ..spec import SPLITS
 
 if TYPE_CHECKING:
     from ..runs import StageContext
-    from ..spec.model import Data
+    from ..spec.model import Adapt, Data
 
 #: Fewer samples of a class than this in a split that measures or fits are worth a warning.
 FEW = 10
@@ -35,10 +36,13 @@ _REPORTED = 100
 def run(ctx: StageContext) -> Mapping[str, Any]:
     """Writes samples/<split>.jsonl, classes.json, bad_images.jsonl and report.json; returns the counts.
 
+    Where the spec has adapt.data, samples/unlabelled.jsonl holds what of it may be adapted to, and left_out.jsonl what
+    may not, a line each.
+
     Raises DataError or SpecError for data that cannot be used as the spec says, before anything trains.
     """
     data: Data = ctx.spec.data
-    listed_samples = _list_samples(ctx)
+    listed_samples = _list_samples(ctx, "data")
     find_classes(listed_samples, data)
     looked = look_at(listed_samples, data, cache=ctx.cache_dir / "looks.sqlite", console=ctx.console)
     samples, bad = looked.samples, looked.bad
@@ -58,6 +62,9 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     )
     _write_bad(ctx.folder / "bad_images.jsonl", bad)
     report = _report(rows, classes, grouped, samples, bad, data, assignment)
+    unlabelled = _unlabelled(ctx, looked, rows)
+    if unlabelled is not None:
+        report["unlabelled"] = unlabelled.to_json()
     write_atomic(ctx.folder / "report.json", pretty_json(report))
     for warning in report["warnings"]:
         ctx.console.warn(warning)
@@ -71,31 +78,63 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
         "splits": counts,
         "bad_images": len(bad),
         "near_duplicate_pairs": len(grouped.pairs),
+        **({"unlabelled": report["unlabelled"]} if unlabelled is not None else {}),
     }
 
 
 def fingerprint_inputs(ctx: StageContext) -> dict[str, Any]:
     """JSON value that changes when the listing, or the size or modification time of a listed file changes."""
-    samples = _list_samples(ctx)
-    return {"samples": len(samples), "digest": digest_json([_identity(sample) for sample in samples])}
+    found = {}
+    for table in ("data", "adapt.data"):
+        if table == "data" or _adapts_to_more(ctx):
+            samples = _list_samples(ctx, table)
+            found[table] = {"samples": len(samples), "digest": digest_json([_identity(sample) for sample in samples])}
+    return found
 
 
-def _list_samples(ctx: StageContext) -> list[Sample]:
+def _adapts_to_more(ctx: StageContext) -> bool:
+    return ctx.spec.adapt is not None and ctx.spec.adapt.data is not None
+
+
+def _unlabelled(ctx: StageContext, looked: Looked, rows: Sequence[Row]) -> Unlabelled | None:
+    """Writes the tables of adapt.data, where the spec has it. A picture that cannot be used costs a line, no more."""
+    adapt, data = ctx.spec.adapt, ctx.spec.data
+    if adapt is None or adapt.data is None:
+        return None
+    samples = _list_samples(ctx, "adapt.data")
+    seen = look_at_all(samples, data, cache=ctx.cache_dir / "looks.sqlite", console=ctx.console)
+    found = without_held_out(seen, rows, looked.looks, data, with_train=adapt.with_train)
+    write_rows(ctx.folder / "samples" / "unlabelled.jsonl", found.rows)
+    lines = [canonical_json(entry.to_json()) + b"\n" for entry in found.left_out]
+    write_atomic(ctx.folder / "left_out.jsonl", b"".join(lines))
+    reasons = found.to_json()["left_out"]
+    said = f" ({', '.join(f'{count} {why}' for why, count in reasons.items())}; left_out.jsonl names them)"
+    ctx.console.info(
+        f"prepare: {len(found.rows)} pictures without labels to adapt to, {len(found.left_out)} left out"
+        f"{said if reasons else ''}"
+    )
+    return found
+
+
+def _list_samples(ctx: StageContext, table: str) -> list[Sample]:
+    """What the dataset of `table`, "data" or "adapt.data", lists."""
+    component = ctx.spec.data.component if table == "data" else cast("Adapt", ctx.spec.adapt).data
     try:
         return list_samples(
-            ctx.spec.data, ctx.plugins, cache_dir=ctx.cache_dir, seed=ctx.spec.seed, console=ctx.console
+            component, ctx.plugins, cache_dir=ctx.cache_dir, seed=ctx.spec.seed, console=ctx.console, table=table
         )
     except DataError as error:
-        if error.path is not None and (said := _where_written(Path(error.path), ctx)):
+        if error.path is not None and (said := _where_written(Path(error.path), ctx, table)):
             error.hint = f"{error.hint}; {said}" if error.hint else said
         raise
 
 
-def _where_written(path: Path, ctx: StageContext) -> str | None:
-    """Which key of [data] names this path and where that is written, for the dataset does not know its spec."""
-    for key, value in ctx.resolved.values["data"].items():
+def _where_written(path: Path, ctx: StageContext, table: str) -> str | None:
+    """Which key of the table names this path and where that is written, for the dataset does not know its spec."""
+    values = ctx.resolved.values["data"] if table == "data" else ctx.resolved.values["adapt"]["data"]
+    for key, value in values.items():
         if isinstance(value, str) and value and Path(value).expanduser() == path:
-            return f"data.{key} is set at {ctx.resolved.origin(f'data.{key}')}"
+            return f"{table}.{key} is set at {ctx.resolved.origin(f'{table}.{key}')}"
     return None
 
 
@@ -112,19 +151,14 @@ def _identity(sample: Sample) -> list[Any]:
 def _write_bad(path: Path, bad: Sequence[BadImage]) -> None:
     lines = [
         {
-            "path": _escaped(str(entry.sample.path)),
-            "label": _escaped(entry.sample.label),
-            "split": None if entry.sample.split is None else _escaped(entry.sample.split),
+            "path": escaped(str(entry.sample.path)),
+            "label": escaped(entry.sample.label),
+            "split": None if entry.sample.split is None else escaped(entry.sample.split),
             "reason": entry.reason,
         }
         for entry in bad
     ]
     write_atomic(path, b"".join(canonical_json(line) + b"\n" for line in lines))
-
-
-def _escaped(text: str) -> str:
-    """Text that UTF-8 can hold: a file's name may be any bytes."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def _report(

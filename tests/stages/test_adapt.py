@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from roadwork_core import component
+from roadwork_core.data.loading import ImageDataset
 from roadwork_core.data.preprocessing import Preprocessing
+from roadwork_core.data.table import read_rows, write_rows
 from roadwork_core.errors import ExitCode, NumericalError, RoadworkError, UsageError
 from roadwork_core.files import sha256_file
 from roadwork_core.kinds import BackboneContext, ObjectiveContext
@@ -317,6 +321,35 @@ def test_an_adapter_that_leaves_nothing_to_train_is_refused(prepared: Path, plug
         )
 
 
+@pytest.mark.parametrize("with_train", [True, False])
+def test_pictures_without_labels_are_adapted_to_and_only_those_of_train_are_watched(
+    prepared: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_train: bool
+) -> None:
+    shutil.copytree(prepared, tmp_path / "more")
+    rows = read_rows(prepared / "prepare" / "samples" / "val_select.jsonl")  # any pictures will do here
+    unlabelled = [attrs.evolve(row, index=100 + place, target=-1) for place, row in enumerate(rows * 3)]
+    write_rows(tmp_path / "more" / "prepare" / "samples" / "unlabelled.jsonl", unlabelled)
+    seen: dict[type, set[str]] = {ViewDataset: set(), ImageDataset: set()}
+    for dataset in (ViewDataset, ImageDataset):
+        get = dataset.__getitem__
+
+        def noting(self: Any, key: Any, get: Any = get, dataset: type = dataset) -> Any:
+            seen[dataset].add(self.rows[key[1]].path)
+            return get(self, key)
+
+        monkeypatch.setattr(dataset, "__getitem__", noting)
+    lines = f'data = {{ use = "unlabelled_folder", root = "x" }}\nwith_train = {str(with_train).lower()}\nepochs = 2\n'
+    spec = SPEC.replace("epochs = 2\n", lines)
+    metrics = adapt.run(context(tmp_path / "more", plugins, tmp_path / "run", spec))
+    train = {row.path for row in read_rows(prepared / "prepare" / "samples" / "train.jsonl")}
+    wanted = {row.path for row in unlabelled} | (train if with_train else set())
+    assert metrics["samples"] == 24 + (SAMPLES if with_train else 0)
+    assert metrics["steps"] == 2 * (metrics["samples"] // 16)
+    assert seen[ViewDataset] <= wanted
+    assert seen[ViewDataset] & {row.path for row in unlabelled}
+    assert seen[ImageDataset] == train
+
+
 def test_it_may_not_see_another_split(prepared: Path, plugins: Plugins, tmp_path: Path) -> None:
     ctx = context(prepared, plugins, tmp_path)
     for split in ("val_select", "val_calib", "test"):
@@ -325,8 +358,6 @@ def test_it_may_not_see_another_split(prepared: Path, plugins: Plugins, tmp_path
 
 
 def test_views_differ_and_follow_from_seed_epoch_and_sample(prepared: Path) -> None:
-    from roadwork_core.data.loading import read_rows
-
     rows = read_rows(prepared / "prepare" / "samples" / "train.jsonl")
     preprocessing = Preprocessing(size=(16, 16), mean=(0, 0, 0), std=(1, 1, 1))
 
@@ -346,8 +377,6 @@ def test_views_differ_and_follow_from_seed_epoch_and_sample(prepared: Path) -> N
 
 
 def test_no_label_leaves_the_views(prepared: Path) -> None:
-    from roadwork_core.data.loading import read_rows
-
     rows = read_rows(prepared / "prepare" / "samples" / "train.jsonl")
     preprocessing = Preprocessing(size=(16, 16), mean=(0, 0, 0), std=(1, 1, 1))
     data = ViewDataset(rows, preprocessing, views=2, seed=0, max_pixels=10**8)

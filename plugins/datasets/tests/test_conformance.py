@@ -43,6 +43,14 @@ class TestImageFolder(DatasetContract):
         return {"root": str(picture_folders() / "pictures")}
 
 
+class TestUnlabelledFolder(DatasetContract):
+    component = "datasets/unlabelled_folder"
+    variants = ({"group_folders": True}, {"extensions": [".png"], "source": "crawled"})
+
+    def base_options(self) -> Mapping[str, Any]:
+        return {"root": str(picture_folders() / "pictures")}
+
+
 class TestManifest(DatasetContract):
     component = "datasets/manifest"
     variants = ({"gps_columns": ["lat", "lon"], "labels": {"roadwork": "yes", "no_roadwork": "no"}},)

@@ -1,4 +1,4 @@
-"""Datasets for roadwork: image folders, manifests, the hub, ROADWork, GTSRB, rendered street scenes, and mixes."""
+"""Datasets: image folders, manifests, the hub, ROADWork, GTSRB, rendered street scenes, mixes, unlabelled folders."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .image_folder import ImageFolder
 from .manifest import Manifest
 from .mixed import Mixed, MixedSource
 from .synthetic_roadwork import SyntheticRoadwork
+from .unlabelled_folder import UnlabelledFolder
 
 __all__ = [
     "CocoRoadwork",
@@ -23,9 +24,10 @@ __all__ = [
     "Mixed",
     "MixedSource",
     "SyntheticRoadwork",
+    "UnlabelledFolder",
 ]
 
 
 @hookimpl
 def roadwork_components() -> Sequence[type]:
-    return [CocoRoadwork, Gtsrb, HuggingFace, ImageFolder, Manifest, Mixed, SyntheticRoadwork]
+    return [CocoRoadwork, Gtsrb, HuggingFace, ImageFolder, Manifest, Mixed, SyntheticRoadwork, UnlabelledFolder]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from roadwork_core.data.sample import Sample
 from roadwork_core.errors import DataError
 from roadwork_core.kinds import DatasetContext
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif")
+from .picture_files import EXTENSIONS, files_below
+
 _SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "val_select", "val_calib", "dev", "test", "testing"}
 
 
@@ -63,7 +63,7 @@ class ImageFolder:
         passed: list[Path] = []
         for split, class_folder in self._class_folders(root):
             found = 0
-            for path in _files(class_folder):
+            for path in files_below(class_folder):
                 if not path.name.lower().endswith(endings):
                     passed.append(path)
                     continue
@@ -127,18 +127,3 @@ def _folders(folder: Path) -> list[Path]:
         (entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")),
         key=lambda entry: natural_key(entry.name),
     )
-
-
-def _files(folder: Path) -> list[Path]:
-    """All files below a folder that are not hidden, through links but into no folder twice."""
-    found: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        status = Path(parent).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(found, key=lambda path: natural_key(path.relative_to(folder).as_posix()))
