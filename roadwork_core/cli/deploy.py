@@ -118,7 +118,14 @@ def _deploy(deployment: Deployment, options: argparse.Namespace, console: Consol
         deployment.note(_entry("refused", options, bundle_id=seen, version=None, reasons=reasons, latency_ms=measured))
         raise
     version = deployment.store(bundle.path, bundle.id)
-    return deployment.switch(version, _entry("deploy", options, bundle_id=bundle.id, latency_ms=measured))
+    return _switch(deployment, version, _entry("deploy", options, bundle_id=bundle.id, latency_ms=measured))
+
+
+def _switch(deployment: Deployment, version: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Switches, but where the version is the current one, as after a command that was killed behind its switch."""
+    if version == deployment.current():
+        return {**entry, "event": "unchanged", "version": version, "previous": deployment.previous()}
+    return deployment.switch(version, entry)
 
 
 def _rollback(deployment: Deployment, options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -140,7 +147,7 @@ def _rollback(deployment: Deployment, options: argparse.Namespace, console: Cons
     if version is None:
         raise RoadworkError("there is no earlier version to go back to", path=options.to)
     bundle, _ = verified(deployment.versions / version, Plugins.load(), console, device=options.device)
-    return deployment.switch(version, _entry("rollback", options, bundle_id=bundle.id, latency_ms=None))
+    return _switch(deployment, version, _entry("rollback", options, bundle_id=bundle.id, latency_ms=None))
 
 
 def _history(deployment: Deployment, console: Console) -> int:

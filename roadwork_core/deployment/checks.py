@@ -61,7 +61,7 @@ def check_latency(measured: dict[str, float], limit: float, path: Path) -> None:
 
 def check_challenge(record: Path, bundle_id: str, current: str | None) -> None:
     """Raises VerificationError unless the record that `roadwork retrain` wrote promotes this bundle over the version
-    `current`, if there is one.
+    `current`, if there is one other than this bundle itself.
 
     Raises UsageError where the file is not such a record.
     """
@@ -79,7 +79,7 @@ def check_challenge(record: Path, bundle_id: str, current: str | None) -> None:
         raise VerificationError(
             f"the record is of challenger {challenger[:DIGITS]}, not {bundle_id[:DIGITS]}", path=record
         )
-    if current is not None and champion[:DIGITS] != current[:DIGITS]:
+    if current is not None and current[:DIGITS] not in (champion[:DIGITS], bundle_id[:DIGITS]):
         raise VerificationError(
             f"the record compares with {champion[:DIGITS]}, but {current[:DIGITS]} is deployed", path=record
         )

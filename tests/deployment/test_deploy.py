@@ -89,6 +89,23 @@ def test_after_a_rollback_and_a_new_deployment_the_way_back_leaves_out_the_bad_o
     assert Deployment(tmp_path).previous() == names[0]
 
 
+def test_the_same_command_again_changes_nothing(
+    bundles: list[tuple[Path, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a kill behind the switch, when nobody knows how far the command had come."""
+    folder = tmp_path / "live"
+    deploy(bundles[0][0], "--to", folder)
+    gate = record(tmp_path / "record.json", bundles[1][1], bundles[0][1], promoted=True)
+    for event in ("deploy", "unchanged"):
+        capsys.readouterr()
+        assert main(["deploy", *map(str, [bundles[1][0], "--to", folder, "--champion-gate", gate, "--json"])]) == 0
+        assert json.loads(capsys.readouterr().out)["event"] == event
+    for _ in range(2):
+        assert deploy("--to", folder, "--rollback", bundles[0][1][:12]) == 0
+    assert [entry["event"] for entry in history(folder)] == ["deploy", "deploy", "rollback"]
+    assert Deployment(folder).current() == bundles[0][1][:12]
+
+
 def test_only_the_last_versions_are_kept_and_the_current_one_always(
     bundles: list[tuple[Path, str]], tmp_path: Path
 ) -> None:
