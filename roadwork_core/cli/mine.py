@@ -9,21 +9,31 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from roadwork_core.bundle import Predictor
     from roadwork_core.console import Console
     from roadwork_core.feedback import FeedbackStore
 
 SCHEMA = "roadwork.mined/1"
 MANIFEST = "hard_negatives.csv"
+#: In the order of writing: the manifest is the last, so that where it is new everything is.
+WRITTEN = ("review.csv", "sheet.jpg", "mined.json", MANIFEST)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a feedback store, or a folder of evaluate")
     parser.add_argument(
-        "--run", type=Path, required=True, metavar="DIR", help="the run whose held-out pictures are refused"
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="the run whose held-out pictures are refused (default: the one that made --bundle)",
+    )
+    parser.add_argument(
+        "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where to look for that run (default: runs)"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("mined"), metavar="DIR", help="where to write (default: mined)"
@@ -56,7 +66,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     from roadwork_core.mining.sheet import contact_sheet
 
     _check(options)
-    held_out = HeldOut(options.run)
+    held_out = HeldOut(options.run or _run(options))
     wanted = Options(
         cap=options.cap,
         pool=options.pool,
@@ -65,11 +75,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
         bundle_id=options.bundle_id,
         since=None if options.days is None else time.time() - 86_400 * options.days,
     )
-    predictor = None
-    if options.bundle is not None:
-        from roadwork_core.bundle import load
-
-        predictor = load(options.bundle, device=options.device)
+    predictor = None if options.bundle is None else cache(lambda: _loaded(options))
     with _opened(options.source) as store:
         mined = mine(store, held_out, console, options=wanted, predictor=predictor)
     document = {
@@ -95,6 +101,12 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _loaded(options: argparse.Namespace) -> Predictor:
+    from roadwork_core.bundle import load
+
+    return load(options.bundle, device=options.device)
+
+
 def _check(options: argparse.Namespace) -> None:
     from roadwork_core.errors import UsageError
 
@@ -108,7 +120,24 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _strange(folder: Path) -> bool:
-    return any(folder.iterdir()) and not (folder / "mined.json").is_file()
+    """Whether a folder holds anything that a `mine` before, perhaps one that was killed, did not write."""
+    return any(path.name not in WRITTEN and not _unfinished(path.name) for path in folder.iterdir())
+
+
+def _unfinished(name: str) -> bool:
+    return any(name.startswith(f".{one}.") for one in WRITTEN)
+
+
+def _run(options: argparse.Namespace) -> Path:
+    from roadwork_core.errors import UsageError
+    from roadwork_core.runs.made import run_of
+
+    if options.bundle is None:
+        raise UsageError("say which pictures are held out", hint="--run DIR, or --bundle BUNDLE whose run is known")
+    found = run_of(options.bundle, options.runs_dir)
+    if found is None:
+        raise UsageError(f"no run in {options.runs_dir} made this bundle", path=options.bundle, hint="--run names it")
+    return found
 
 
 @contextmanager

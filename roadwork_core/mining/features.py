@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,17 +22,17 @@ BATCH = 32
 
 
 def features_of(
-    found: Sequence[tuple[Any, Look]], store: FeedbackStore, predictor: Predictor | None
+    found: Sequence[tuple[Any, Look]], store: FeedbackStore, predictor: Callable[[], Predictor] | None
 ) -> tuple[NDArray[np.float32], str]:
     """Features of errors (with `key` and `path`), float32 (n, d), and where they come from.
 
-    Those of the store count only where every one has them, of one length.
+    Those of the store count only where every one has them, of one length; else the `predictor` is asked for.
     """
     kept = store.features_of([one.key for one, _ in found])
     if len(kept) == len({one.key for one, _ in found}) and len({len(row) for row in kept.values()}) == 1:
         return np.array([kept[one.key] for one, _ in found], dtype=np.float32), "store"
     if predictor is not None:
-        return _of_backbone([Path(one.path) for one, _ in found], predictor), "backbone"
+        return _of_backbone([Path(one.path) for one, _ in found], predictor()), "backbone"
     grids = np.stack([look.thumbnail for _, look in found]).reshape(len(found), SIDE * SIDE).astype(np.float32)
     return grids - grids.mean(axis=1, keepdims=True), "thumbnail"
 

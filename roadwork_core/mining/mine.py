@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,7 @@ def mine(
     console: Console,
     *,
     options: Options,
-    predictor: Predictor | None = None,
+    predictor: Callable[[], Predictor] | None = None,
 ) -> Mined:
     """Mines a store for the errors of each type (false positives, false negatives) apart.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from roadwork_core.cli import main
+from roadwork_core.cli.mine import WRITTEN
 from roadwork_core.data.sample import Row
 from roadwork_core.data.scan import Look, look
 from roadwork_core.data.table import write_rows
@@ -206,6 +208,34 @@ def test_mining_twice_gives_the_same_bytes(run: Path, store: Path, tmp_path: Pat
         mine(store, "--run", run, "--out", tmp_path / name, "--neighbours", 2)
     for file in ("hard_negatives.csv", "review.csv", "sheet.jpg"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_a_bundle_names_the_run_that_made_it(run: Path, store: Path, tmp_path: Path) -> None:
+    from tests.bundle import toy
+
+    made = toy.make(tmp_path / "made")
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    run.rename(runs / "street")
+    words = (store, "--bundle", made, "--runs-dir", runs, "--out", tmp_path / "out")
+    assert mine(*words) == 2
+    shutil.copytree(made, runs / "street" / "bundle" / "toy")
+    mine(*words)
+    assert (tmp_path / "out" / "hard_negatives.csv").is_file()
+
+
+def test_what_a_killed_mine_left_is_no_reason_to_refuse(run: Path, store: Path, tmp_path: Path) -> None:
+    """Killed behind each of its files, and in the middle of one."""
+    whole, words = tmp_path / "whole", (store, "--run", run, "--neighbours", 2, "--out")
+    assert mine(*words, whole) == 0
+    for count in range(len(WRITTEN)):
+        out = tmp_path / f"killed-{count}"
+        out.mkdir()
+        for name in WRITTEN[:count]:
+            shutil.copy(whole / name, out)
+        (out / f".{WRITTEN[count]}.a8x0").write_text("half")
+        assert mine(*words, out) == 0
+        assert all((out / name).read_bytes() == (whole / name).read_bytes() for name in WRITTEN if name != "mined.json")
 
 
 @pytest.mark.parametrize("words", [["--cap", "0"], ["--agreement", "2"], ["--run", "nowhere"], ["--out", "new"]])
