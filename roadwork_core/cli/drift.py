@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from roadwork_core.bundle import Bundle
     from roadwork_core.console import Console
+    from roadwork_core.evaluation.served import Served
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,13 +21,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="what was served, CSV or Parquet: logit_0, logit_1, ... and, where known, label, group, feature_0, ...",
+        help="what was served: a feedback store, or CSV or Parquet with logit_0, logit_1, ... and, where known, label,"
+        " group, feature_0, ...",
     )
+    parser.add_argument("--days", type=float, metavar="N", help="only predictions of the last N days of a store")
     parser.add_argument(
         "--reference",
         type=Path,
         metavar="FILE",
-        help="the same of the evidence (default: score/test.csv of the run that the bundle lies in)",
+        help="the same of the evidence (default: score/test.csv of the run that made the bundle)",
+    )
+    parser.add_argument(
+        "--runs-dir",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where to look for that run, if the bundle does not lie in it (default: runs)",
     )
     parser.add_argument("--policy", metavar="NAME", help="(default: the active one)")
     parser.add_argument(
@@ -36,7 +48,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def handle(options: argparse.Namespace, console: Console) -> int:
     from roadwork_core.bundle.runtime import make_decider
     from roadwork_core.errors import ExitCode, UsageError
-    from roadwork_core.evaluation.drift import SCHEMA, compare_served, read_served
+    from roadwork_core.evaluation.drift import SCHEMA, compare_served
+    from roadwork_core.evaluation.served import read_served
     from roadwork_core.plugins import Plugins
 
     from .bundle import _read
@@ -46,8 +59,8 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     bundle = _read(options.bundle)
     name = bundle.policy_for(policy=options.policy)
     decider = make_decider(bundle, Plugins.load())
-    served = read_served(options.scores, classes=len(bundle.labels))
-    place = options.reference or _of_its_run(options.bundle)
+    served = _served(options, bundle)
+    place = options.reference or _evidence(options.bundle, options.runs_dir)
     reference = read_served(place, classes=len(bundle.labels)) if place else None
     if reference is None:
         console.info("no reference scores: only the abstention rate and labels can be compared (--reference FILE)")
@@ -77,11 +90,27 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     return ExitCode.VERIFICATION if document["drift"] else ExitCode.OK
 
 
-def _of_its_run(bundle: Path) -> Path | None:
-    """The scores that the bundle's evidence was measured on, where it still lies in its run."""
-    folder = bundle.absolute().parent
-    found = folder.parent / "score" / "test.csv"
-    return found if folder.name == "bundle" and found.is_file() else None
+def _served(options: argparse.Namespace, bundle: Bundle) -> Served:
+    from roadwork_core.errors import UsageError
+    from roadwork_core.evaluation.served import read_served, served_of_store
+    from roadwork_core.feedback import FeedbackStore
+    from roadwork_core.feedback.store import is_store
+
+    if is_store(options.scores):
+        since = None if options.days is None else time.time() - 86_400 * options.days
+        with FeedbackStore(options.scores, create=False) as store:
+            return served_of_store(store, bundle.labels, bundle_id=bundle.id, since=since)
+    if options.days is not None:
+        raise UsageError("--days is for a feedback store", path=options.scores)
+    return read_served(options.scores, classes=len(bundle.labels))
+
+
+def _evidence(bundle: Path, runs_dir: Path) -> Path | None:
+    """The scores that the bundle's evidence was measured on, where its run is known."""
+    from roadwork_core.runs.made import run_of
+
+    run = run_of(bundle, runs_dir)
+    return run / "score" / "test.csv" if run is not None and (run / "score" / "test.csv").is_file() else None
 
 
 def _print(document: Mapping[str, Any], console: Console) -> None:

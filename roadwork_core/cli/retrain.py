@@ -24,7 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--hard-negatives", type=Path, required=True, metavar="FILE", help="the manifest that roadwork mine wrote"
     )
     parser.add_argument(
-        "--champion-run", type=Path, metavar="DIR", help="the run that made the champion (default: where BUNDLE lies)"
+        "--champion-run",
+        type=Path,
+        metavar="DIR",
+        help="the run that made the champion (default: where BUNDLE lies, or one in --runs-dir)",
     )
     parser.add_argument(
         "--metric", choices=METRICS, default="mcc", metavar="NAME", help=f"{', '.join(METRICS)} (default: mcc)"
@@ -118,14 +121,16 @@ def _check(options: argparse.Namespace) -> None:
 def _champion(options: argparse.Namespace) -> tuple[str, Path]:
     """The champion's id, and the run that made it, which must have made this very bundle."""
     from roadwork_core.errors import UsageError
+    from roadwork_core.runs.made import run_of
 
     identity = _bundle_id(options.champion)
-    folder = options.champion_run or options.champion.resolve().parent.parent
+    folder: Path | None = options.champion_run or run_of(options.champion, options.runs_dir)
+    hint = "--champion-run names the run that did"
+    if folder is None:
+        raise UsageError(f"no run there made the bundle {identity[:12]}", path=options.runs_dir, hint=hint)
     made = [path.parent for path in folder.glob("bundle/*/bundle.json")]
     if identity not in [_bundle_id(path) for path in made]:
-        raise UsageError(
-            f"did not make the bundle {identity[:12]}", path=folder, hint="--champion-run names the run that did"
-        )
+        raise UsageError(f"did not make the bundle {identity[:12]}", path=folder, hint=hint)
     return identity, folder
 
 

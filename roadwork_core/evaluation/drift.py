@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +23,8 @@ from ..metrics.drift import (
     squared_mmd,
 )
 from ..metrics.intervals import clopper_pearson
-from ..policies import Scores, read_scores
+from ..policies import Scores
+from .served import Served
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,15 +37,6 @@ SCHEMA = "roadwork.drift/1"
 MOST_FEATURES = 500
 #: How SCRC begins the reason of a sample of which it promises nothing.
 NOT_SELECTED = "not selected"
-_FEATURE = re.compile(r"feature_(\d+)")
-
-
-@frozen(kw_only=True)
-class Served:
-    """Rows of a scores file; `features` float64 (n, D) from the columns feature_0, feature_1, ... or None."""
-
-    scores: Scores
-    features: NDArray[np.float64] | None
 
 
 @frozen(kw_only=True)
@@ -58,33 +48,6 @@ class Check:
     value: float
     p: float
     says: str
-
-
-def read_served(path: Path, *, classes: int) -> Served:
-    """Reads a scores file with its features. Raises UsageError for what is not such a file or has other classes."""
-    scores = read_scores(path, labelled=False)
-    if scores.logits.shape[1] != classes:
-        raise UsageError(f"has {scores.logits.shape[1]} columns of logits, the bundle {classes} classes", path=path)
-    return Served(scores=scores, features=_features(path))
-
-
-def _features(path: Path) -> NDArray[np.float64] | None:
-    import pyarrow
-    from pyarrow import csv, parquet
-
-    with path.open("rb") as file:
-        is_parquet = file.read(4) == b"PAR1"
-    table = parquet.read_table(path) if is_parquet else csv.read_csv(path)
-    names = sorted(filter(_FEATURE.fullmatch, table.column_names), key=lambda name: int(name.removeprefix("feature_")))
-    if not names:
-        return None
-    try:
-        found = np.stack([table[name].cast(pyarrow.float64()).to_numpy() for name in names], axis=1)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, ValueError) as error:
-        raise UsageError(f"the features are not all numbers: {error}", path=path) from None
-    if not np.isfinite(found).all():
-        raise UsageError("the features are not all finite", path=path)
-    return np.asarray(found, dtype=np.float64)
 
 
 def compare_served(
@@ -110,7 +73,11 @@ def compare_served(
         checks += _two_samples(served, reference, decided, before, decider.positive, permutations, seed)
     elif (coverage := evidence.get("coverage")) and coverage.get("value") is not None:
         checks.append(_against_evidence(decided, coverage))
-    promised = _promise(served.scores, decided, document.get("guarantee"), seed)
+    if served.labelled is None:
+        promised = _promise(served.scores, decided, document.get("guarantee"), seed)
+    else:
+        answered = decider.decide(served.labelled.logits, policy=name).decisions
+        promised = _promise(served.labelled, answered, document.get("guarantee"), seed)
     checks += promised
     adjusted = holm([check.p for check in checks]) if checks else np.empty(0)
     rows = [

@@ -17,6 +17,8 @@ from .record import Label, Recorded, Seen
 #: "rwfb", so that another program's file is not mistaken for a store.
 APPLICATION = 0x72776662
 VERSION = 1
+#: How every SQLite file begins.
+_MAGIC = b"SQLite format 3\0"
 #: Seconds that a writer waits for another one.
 PATIENCE = 30.0
 
@@ -33,6 +35,15 @@ _TRUTH = """COALESCE((SELECT label FROM labels WHERE subject = 'key:' || p.key),
   (SELECT label FROM labels WHERE subject = 'sha256:' || p.sha256),
   (SELECT label FROM labels WHERE subject = 'path:' || p.path))"""
 _COLUMNS = "p.key, p.time, p.bundle_id, p.policy, p.label, p.score, p.path, p.sha256, p.logits, p.features"
+
+
+def is_store(path: Path) -> bool:
+    """Whether the file is a SQLite database, as a store is and no table of scores."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
 
 
 class FeedbackStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from scipy import stats
 
 from roadwork_core.bundle.deciding import decider_of
 from roadwork_core.cli import main
-from roadwork_core.evaluation.drift import Served, compare_served, read_served
+from roadwork_core.evaluation.drift import compare_served
+from roadwork_core.evaluation.served import Served, read_served, served_of_store
+from roadwork_core.feedback import FeedbackStore, Label, Seen
 from roadwork_core.plugins import Plugins
 from roadwork_core.policies import Scores
 from tests.bundle import toy
@@ -138,6 +141,83 @@ def test_the_command(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "* features" in said
     assert "* scores" in said
     assert said.splitlines()[-1].startswith("The served samples differ from the evidence in scores")
+
+
+def keep(path: Path, found: Scores, bundle_id: str, *, name: str, labelled: int, features: Any = None) -> Path:
+    """A feedback store with these predictions, of which the first have labels."""
+    assert found.labels is not None
+    with FeedbackStore(path) as store:
+        for row, logits in enumerate(found.logits.tolist()):
+            key = f"{name}-{row}"
+            seen: dict[str, Any] = {
+                "time": time.time(),
+                "policy": "p",
+                "label": None,
+                "score": 0.5,
+                "path": f"{key}.png",
+            }
+            given = None if features is None else features[row].tolist()
+            store.add([Seen(key=key, bundle_id=bundle_id, logits=logits, features=given, **seen)])
+            if row < labelled:
+                store.label([Label(key=key, label=CLASSES[found.labels[row]], time=time.time())])
+    return path
+
+
+def test_the_store_that_a_server_writes_is_held_against_the_evidence(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = write(tmp_path / "before.csv", scores(200, 1), features=np.random.default_rng(0).normal(size=(200, 3)))
+    identity = json.loads((bundle / "bundle.json").read_bytes())["bundle_id"]
+    features = np.random.default_rng(1).normal(size=(200, 3))
+    store = keep(tmp_path / "f.sqlite", scores(200, 2), identity, name="now", labelled=0, features=features)
+    keep(store, scores(200, 3, shift=9.0), "another bundle", name="other", labelled=0)
+    words = ["drift", str(bundle), "--scores", str(store), "--reference", str(reference), "--days", "1", "--json"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["n"] == 200
+    assert "features" in {row["check"] for row in found["checks"]}
+
+    keep(store, scores(200, 3, shift=3.0), identity, name="moved", labelled=0, features=features + 2)
+    assert main(words) == 4
+    assert {"scores", "features"} <= {
+        row["check"] for row in json.loads(capsys.readouterr().out)["checks"] if row["differs"]
+    }
+
+
+def test_labels_that_came_for_some_of_a_store_s_predictions_refute_a_guarantee(tmp_path: Path) -> None:
+    document = fitted(tmp_path, "conformal", "alpha=0.1")
+    decider = decider_of({"conformal": document}, PLUGINS, active="conformal", fallback=None, num_classes=2, positive=1)
+    for quality, state in ((1.5, "stands"), (0.2, "refuted")):
+        kept = keep(tmp_path / f"{state}.sqlite", scores(400, 5, quality=quality), "b", name="n", labelled=150)
+        with FeedbackStore(kept) as store:
+            served = served_of_store(store, CLASSES, bundle_id="b")
+        assert served.labelled is not None
+        assert (len(served.scores), len(served.labelled)) == (400, 150)
+        found = compare_served(served, None, decider, document, {}, alpha=0.01, permutations=500)
+        assert found["guarantee"] == state
+        assert "of 150 sets" in found["checks"][-1]["says"]
+
+
+def test_a_picture_that_is_asked_about_again_and_again_counts_as_one(tmp_path: Path) -> None:
+    with FeedbackStore(tmp_path / "f.sqlite") as store:
+        for row in range(6):
+            seen: dict[str, Any] = {"bundle_id": "b", "policy": "p", "label": None, "score": 0.5, "logits": (0.0, 1.0)}
+            store.add([Seen(key=str(row), time=row, sha256=("same", "other")[row % 2], **seen)])
+        store.add([Seen(key="without", time=9, bundle_id="b", policy="p", label=None, score=0.5)])
+        served = served_of_store(store, CLASSES, bundle_id="b")
+    assert served.scores.groups is not None
+    assert served.scores.groups.tolist() == [1, 0, 1, 0, 1, 0]
+
+
+def test_a_store_of_nothing_that_could_be_compared_says_so(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = keep(tmp_path / "f.sqlite", scores(5, 2), "another bundle", name="n", labelled=5)
+    assert main(["drift", str(bundle), "--scores", str(store)]) == 2
+    assert "holds no prediction with logits of the bundle" in capsys.readouterr().err
+    good = write(tmp_path / "good.csv", scores(20, 1))
+    assert main(["drift", str(bundle), "--scores", str(good), "--days", "3"]) == 2
+    assert "--days is for a feedback store" in capsys.readouterr().err
 
 
 def test_wrong_usage(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
