@@ -86,6 +86,9 @@ def handle(options: argparse.Namespace, console: Console) -> int:
         "doubted": len(mined.suspects),
         "counts": mined.counts,
     }
+    for left in options.out.glob(".*"):
+        if _unfinished(left.name):
+            left.unlink()
     write_atomic(options.out / "review.csv", _csv(rows_of_review(mined)))
     sheet = contact_sheet(mined.chosen, mined.suspects, max_pixels=wanted.max_pixels)
     write_atomic(options.out / "sheet.jpg", sheet)
@@ -125,6 +128,7 @@ def _strange(folder: Path) -> bool:
 
 
 def _unfinished(name: str) -> bool:
+    """Whether a file is one that a killed `mine` was writing."""
     return any(name.startswith(f".{one}.") for one in WRITTEN)
 
 

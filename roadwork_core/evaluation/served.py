@@ -48,11 +48,11 @@ def read_served(path: Path, *, classes: int) -> Served:
 def served_of_store(
     store: FeedbackStore, labels: Sequence[str], *, bundle_id: str, since: float | None = None
 ) -> Served:
-    """The latest predictions of a bundle, `LATEST` at most, by its classes in order; since a time in seconds since 1970.
+    """The latest predictions of a bundle, `LATEST` at most, its classes in order; `since` in seconds since 1970.
 
-    Those that were kept without logits are left out. A picture that was asked about again and again is one group. Labels
-    that are none of the classes count as not there; features only where every prediction has some, of one length. Raises
-    UsageError where no prediction is left, and for logits of another number of classes.
+    Those that were kept without logits are left out. A picture that was asked about again and again is one group.
+    Labels that are none of the classes count as not there; features only where every prediction has some, of one
+    length. Raises UsageError where no prediction is left, and for logits of another number of classes.
     """
     found: deque[Recorded] = deque(maxlen=LATEST)
     for one in store.read(bundle_id=bundle_id, since=since, features=False):

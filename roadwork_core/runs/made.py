@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def run_of(bundle: Path, runs_dir: Path) -> Path | None:
-    """The run that the folder `bundle` lies in, else the one in `runs_dir` that made a bundle of the same id, or None."""
+    """The run that `bundle` lies in, else the one in `runs_dir` that made a bundle of the same id, or None."""
     identity = _id(bundle)
     if identity is None:
         return None

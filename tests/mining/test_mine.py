@@ -235,6 +235,7 @@ def test_what_a_killed_mine_left_is_no_reason_to_refuse(run: Path, store: Path, 
             shutil.copy(whole / name, out)
         (out / f".{WRITTEN[count]}.a8x0").write_text("half")
         assert mine(*words, out) == 0
+        assert {path.name for path in out.iterdir()} == set(WRITTEN)
         assert all((out / name).read_bytes() == (whole / name).read_bytes() for name in WRITTEN if name != "mined.json")
 
 
