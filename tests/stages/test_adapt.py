@@ -252,6 +252,22 @@ def test_generated_factors_and_masked_patches_go_on_from_a_checkpoint(
     assert digest(tmp_path / "stopped") == digest(tmp_path / "whole")
 
 
+def test_a_checkpoint_of_a_masked_autoencoder_is_adapted_by_its_own_loss_and_then_classifies(
+    prepared: Path, plugins: Plugins, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    decoder = {f"decoder_{name}": value for name, value in small.items()}
+    config = transformers.ViTMAEConfig(**small, **decoder, image_size=16, patch_size=4)
+    transformers.ViTMAEForPreTraining(config).save_pretrained(tmp_path / "mae")
+    lines = SPEC.replace('{ use = "vicreg", width = 64, layers = 2 }', '{ use = "mae", width = 16, head_width = 8 }')
+    spec = lines.replace('use = "small_cnn"\nwidth = 8\nstages = 2', f'use = "transformers"\nmodel = "{tmp_path}/mae"')
+    metrics = adapt.run(context(prepared, plugins, tmp_path / "run", spec))
+    assert math.isfinite(metrics["loss"])
+    trained = train.run(context(prepared, plugins, tmp_path / "run", spec, stage="train"))
+    assert trained["steps"] == 2
+
+
 @component("objective", "draws_together")
 class DrawsTogether:
     """Draws every feature of every picture to one number."""

@@ -98,9 +98,9 @@ class Dino:
 class Mae:
     """Masked autoencoding: pixels of hidden patches from the others (He et al., 2021, arXiv 2111.06377).
 
-    For vision transformers whose positions are added to the patches, as ViT's and DINOv2's are (the encoder of a MAE
-    checkpoint saved as a ViT among them); others are refused. One view of each picture, the crops and colours of which
-    are those of the other objectives; the decoder is dropped afterwards.
+    For vision transformers whose positions are added to the patches, as those of ViTMAE, ViT and DINOv2 are; others
+    are refused. The decoder begins anew, also where a checkpoint has one, and is dropped afterwards. One view of each
+    picture, the crops and colours of which are those of the other objectives.
     """
 
     mask_ratio: float = option(default=0.75, above=0, below=1, help="part of the patches that the backbone never sees")

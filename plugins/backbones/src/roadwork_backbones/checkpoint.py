@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel, ViTConfig
 from transformers.image_processing_base import ImageProcessingMixin
 
 from roadwork_core.errors import RoadworkError
@@ -34,12 +34,14 @@ def read_config(model: str, revision: str | None) -> PretrainedConfig:
     except (OSError, ValueError) as error:
         raise _cannot(model, revision, error, "its configuration") from None
     config = getattr(config, "vision_config", config)
-    if config.model_type == "vit_mae":
-        raise RoadworkError(
-            f'"{model}" is a masked autoencoder: it hides most of each picture from itself',
-            hint="use a checkpoint of its encoder saved as a plain ViT",
-        )
-    return cast(PretrainedConfig, config)
+    return _plain_vit(config) if config.model_type == "vit_mae" else cast(PretrainedConfig, config)
+
+
+def _plain_vit(autoencoder: Any) -> PretrainedConfig:
+    """The ViT that the encoder of a masked autoencoder is (He et al., 2021): ViTMAE itself hides most of a picture."""
+    stated = autoencoder.to_dict()
+    kept = ViTConfig().to_dict().keys() & stated.keys() - {"model_type", "architectures", "transformers_version"}
+    return ViTConfig(**{name: stated[name] for name in kept})
 
 
 def read_weights(model: str, revision: str | None, config: PretrainedConfig, attention: str) -> PreTrainedModel:

@@ -97,8 +97,8 @@ class Timm:
 class Transformers:
     """An image encoder of the Hugging Face hub or of a local folder (config.json and model.safetensors).
 
-    DINOv2 and DINOv3, SigLIP, CLIP, ViT, Swin, ConvNeXt, MobileNet and other families of transformers; code that
-    comes with a checkpoint is never run.
+    DINOv2 and DINOv3, SigLIP, CLIP, ViT, Swin, ConvNeXt, MobileNet and other families of transformers; of a masked
+    autoencoder (ViTMAE) the encoder, which then sees whole pictures. Code that comes with a checkpoint is never run.
     """
 
     model: str = option(help="hub id, or path of a local checkpoint folder")
