@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from attrs import frozen
 from torch import Tensor, nn
 
 from .data.preprocessing import Preprocessing
@@ -50,6 +51,19 @@ def unfitted(tta: Tta) -> Mapping[str, int | None]:
     return cast("Mapping[str, int | None]", getattr(tta, "fits_on", {}))
 
 
+#: The view whose features stand for a picture.
+IDENTITY = "identity"
+
+
+@frozen
+class Scored:
+    """Fused `logits`, float64 (n, C), and the backbone's `features` of each picture's identity view (of its first
+    view, where a TTA has no such), float32 (n, D); None for a model that shows none."""
+
+    logits: NDArray[np.float64]
+    features: NDArray[np.float32] | None
+
+
 class Scorer:
     """Logits of raw pictures, in float32 whatever the training precision was.
 
@@ -83,43 +97,55 @@ class Scorer:
 
         Raises RoadworkError where the TTA learns and has not been fitted.
         """
+        return self.scored(images).logits
+
+    def scored(self, images: Sequence[Tensor]) -> Scored:
+        """As `logits`, with features, which cost nothing more."""
         if splits := unfitted(self.tta):
             raise RoadworkError(
                 f"the test-time augmentation has not been fitted (on {' and '.join(splits)})",
                 hint="its state is written by the stage score, and is part of a bundle's model/model.json",
             )
-        return self.tta.fuse(self.view_logits(images))
+        logits, features = self._of_views(images)
+        return Scored(self.tta.fuse(logits), features)
 
     def view_logits(self, images: Sequence[Tensor]) -> NDArray[np.float64]:
-        """Raw pictures, each uint8 (3, H, W) of any size, to the logits of each view, float64 (V, n, C).
+        """Raw pictures, each uint8 (3, H, W) of any size, to the logits of each view, float64 (V, n, C)."""
+        return self._of_views(images)[0]
 
-        Views of one size go through the model together, whichever picture they are of.
-        """
+    def _of_views(self, images: Sequence[Tensor]) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
+        """Views of one size go through the model together, whichever picture they are of."""
         views = [self.tta.views(image) for image in images]
         by_size: dict[tuple[int, ...], list[tuple[int, int]]] = defaultdict(list)
         for sample, sample_views in enumerate(views):
             for view, tensor in enumerate(sample_views):
                 by_size[tuple(tensor.shape)].append((view, sample))
-        places: list[tuple[int, int]] = []
-        parts: list[NDArray[np.float64]] = []
+        identity = list(self.tta.view_ids).index(IDENTITY) if IDENTITY in self.tta.view_ids else 0
+        logits: dict[tuple[int, int], NDArray[np.float64]] = {}
+        features: dict[int, NDArray[np.float32]] = {}
         for shape, alike in by_size.items():
             together = self._together(shape[-2] * shape[-1])
             for start in range(0, len(alike), together):
                 chunk = alike[start : start + together]
-                parts.append(self._forward(torch.stack([views[sample][view] for view, sample in chunk])))
-                places += chunk
-        logits = np.empty((len(self.tta.view_ids), len(images), parts[0].shape[1] if parts else 0))
-        for (view, sample), row in zip(places, (row for part in parts for row in part), strict=True):
-            logits[view, sample] = row
-        return logits
+                found, seen = self._forward(torch.stack([views[sample][view] for view, sample in chunk]))
+                logits.update(zip(chunk, found, strict=True))
+                if seen is not None:
+                    features |= {at: row for (view, at), row in zip(chunk, seen, strict=True) if view == identity}
+        classes = next(iter(logits.values())).size if logits else 0
+        fused = np.empty((len(self.tta.view_ids), len(images), classes))
+        for (view, sample), row in logits.items():
+            fused[view, sample] = row
+        return fused, np.stack([features[sample] for sample in range(len(images))]) if features else None
 
     def _together(self, pixels: int) -> int:
         height, width = self.preprocessing.size
         return max(1, self.batch_size * height * width // pixels)
 
     @torch.inference_mode()
-    def _forward(self, batch: Tensor) -> NDArray[np.float64]:
+    def _forward(self, batch: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
         inputs = self.preprocessing.normalise(batch.to(self.device, non_blocking=True))
+        with_features = getattr(self.model, "with_features", None)
         with torch.autocast(self.device.type, enabled=False):
-            logits: Tensor = self.model(inputs)
-        return logits.double().cpu().numpy()
+            logits, features = (self.model(inputs), None) if with_features is None else with_features(inputs)
+        seen = None if features is None else features.float().flatten(1).cpu().numpy()
+        return logits.double().cpu().numpy(), seen

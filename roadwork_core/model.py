@@ -32,9 +32,13 @@ class Classifier(nn.Module):
         self.head = head
 
     def forward(self, pixel_values: Tensor) -> Tensor:
+        return self.with_features(pixel_values)[0]
+
+    def with_features(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits as `forward` gives them, and the backbone's features that they were made of, (N, feature_dim)."""
         features: Tensor = self.backbone(pixel_values)
         logits: Tensor = self.head(features)
-        return logits.float()
+        return logits.float(), features
 
 
 def preprocessing_of(spec: Spec, backbone: nn.Module) -> Preprocessing:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ..errors import RoadworkError
 from .format import WEIGHTS, Bundle, Level
@@ -36,6 +36,7 @@ class Prediction:
     """What the bundle says of one picture, with class names.
 
     `score` is P(positive) as `policy` sees it, `labels` its prediction set. With `error` there is no decision.
+    `logits` are the fused ones, by class; `features` the backbone's, where they were asked for and there are any.
     """
 
     path: str | None
@@ -46,6 +47,8 @@ class Prediction:
     policy: str = ""
     reason: str = ""
     error: str | None = None
+    logits: tuple[float, ...] = ()
+    features: Sequence[float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of `predict --json`."""
@@ -134,13 +137,14 @@ class Predictor:
         policy: str | None = None,
         must_answer: bool = False,
         on_bad_image: Literal["raise", "report"] = "raise",
+        features: bool = False,
     ) -> list[Prediction]:
         """One prediction per picture, each a path, the bytes of a file, a PIL picture or a uint8 (H, W, 3) array.
 
         `mode` (fast, accurate, hybrid) or `policy` choose who decides, by default the active policy; `must_answer`
-        turns abstentions into answers. Raises UsageError for a mode or policy that the bundle does not have, and
-        BadImageError for a picture that cannot be read, unless `on_bad_image="report"` makes it a prediction with
-        `error`.
+        turns abstentions into answers; `features` gives those of the backbone too. Raises UsageError for a mode or
+        policy that the bundle does not have, and BadImageError for a picture that cannot be read, unless
+        `on_bad_image="report"` makes it a prediction with `error`.
         """
         name = self.bundle.policy_for(mode=mode, policy=policy)
         sources = [Source(_path_of(image) or "") for image in images]
@@ -149,7 +153,7 @@ class Predictor:
         else:
             with ThreadPoolExecutor(min(_DECODERS, len(images))) as pool:
                 decoded = list(pool.map(lambda image: self._decode(image, on_bad_image), images))
-        return self._decide(sources, decoded, name, must_answer)
+        return self._decide(sources, decoded, name, must_answer, features=features)
 
     def stream(
         self,
@@ -197,7 +201,13 @@ class Predictor:
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
     def _decide(
-        self, sources: Sequence[Source], decoded: Sequence[Tensor | str], policy: str, must_answer: bool
+        self,
+        sources: Sequence[Source],
+        decoded: Sequence[Tensor | str],
+        policy: str,
+        must_answer: bool,
+        *,
+        features: bool = False,
     ) -> list[Prediction]:
         readable = [row for row, picture in enumerate(decoded) if not isinstance(picture, str)]
         predictions: dict[int, Prediction] = {
@@ -208,14 +218,16 @@ class Predictor:
         if readable:
             pictures: list[Any] = [decoded[row] for row in readable]
             with self._lock:
-                logits = self._runtime.scorer.logits(pictures)
-                decided = self._runtime.decider.decide(logits, policy=policy, must_answer=must_answer)
+                scored = self._runtime.scorer.scored(pictures)
+                decided = self._runtime.decider.decide(scored.logits, policy=policy, must_answer=must_answer)
                 self.fallbacks.update(decided.fallbacks)
             names = decided.decisions.policies or [policy] * len(readable)
             for index, (row, found) in enumerate(zip(readable, decided.decisions.rows(), strict=True)):
-                predictions[row] = self._prediction(
-                    sources[row].path or None, found, names[index], decided.errors.get(index)
-                )
+                prediction = self._prediction(sources[row].path or None, found, names[index], decided.errors.get(index))
+                if prediction.error is None:
+                    seen = scored.features[index].tolist() if features and scored.features is not None else None
+                    prediction = evolve(prediction, logits=tuple(scored.logits[index].tolist()), features=seen)
+                predictions[row] = prediction
         return [predictions[row] for row in range(len(decoded))]
 
     def _prediction(self, path: str | None, row: Mapping[str, Any], policy: str, error: str | None) -> Prediction:

@@ -97,18 +97,26 @@ class FeedbackStore:
             )
             return connection.total_changes - before
 
-    def label(self, labels: Iterable[Label]) -> int:
-        """Writes labels; of two of one subject the later (by its time) stays. Returns how many changed something."""
+    def label(self, labels: Iterable[Label], *, replace: bool = True) -> int:
+        """Writes labels; of two of one subject the later (by its time) stays, or without `replace` the one that was
+        there, unless they agree. Returns how many were written."""
+        stays = "excluded.time >= labels.time" if replace else "excluded.label = labels.label"
         rows = [(label.subject, label.label, label.time, label.source) for label in labels]
         with self._writing() as connection:
             before = connection.total_changes
             connection.executemany(
                 "INSERT INTO labels (subject, label, time, source) VALUES (?, ?, ?, ?) ON CONFLICT (subject) DO UPDATE"
                 " SET label = excluded.label, time = excluded.time, source = excluded.source"
-                " WHERE excluded.time >= labels.time",
+                f" WHERE {stays}",
                 rows,
             )
             return connection.total_changes - before
+
+    def holds(self, key: str) -> bool:
+        """Whether the prediction of this key is there."""
+        with self._told():
+            found = self._connection.execute("SELECT 1 FROM predictions WHERE key = ?", (key,)).fetchone()
+        return found is not None
 
     def read(
         self, *, bundle_id: str | None = None, since: float | None = None, labelled: bool = False, features: bool = True

@@ -133,7 +133,7 @@ def test_many_threads_get_what_one_gets(predictor: Predictor) -> None:
 
 def test_the_model_runs_for_one_call_at_a_time(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = load(pristine, plugins=toy.plugins(), device="cpu")
-    logits, inside, most = Scorer.logits, 0, 0
+    scored, inside, most = Scorer.scored, 0, 0
 
     def watched(self: Scorer, images: Any) -> Any:
         nonlocal inside, most
@@ -141,9 +141,9 @@ def test_the_model_runs_for_one_call_at_a_time(pristine: Path, monkeypatch: pyte
         most = max(most, inside)
         time.sleep(0.01)
         inside -= 1
-        return logits(self, images)
+        return scored(self, images)
 
-    monkeypatch.setattr(Scorer, "logits", watched)
+    monkeypatch.setattr(Scorer, "scored", watched)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: predictor.predict([toy.picture(3.0)]), range(16)))
     assert most == 1

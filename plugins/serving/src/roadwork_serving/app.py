@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 
 from roadwork_core import __version__
 
-from . import inference_protocol, miner, operating, predicting
+from . import feedback, inference_protocol, miner, operating, predicting
 from .documents import InputTensor, RequestedOutput
 from .gate import OPEN, Gate
 from .refusals import envelope
@@ -30,7 +30,7 @@ def make_app(service: Service) -> FastAPI:
         yield
         if watching is not None:
             watching.cancel()
-        service.close()
+        await service.close()
 
     app = FastAPI(
         title="roadwork",
@@ -40,7 +40,7 @@ def make_app(service: Service) -> FastAPI:
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    for part in (predicting, inference_protocol, miner, operating):
+    for part in (predicting, inference_protocol, miner, feedback, operating):
         app.include_router(part.router(service))
     app.add_middleware(Gate, service=service)
     app.add_exception_handler(HTTPException, _http_error)

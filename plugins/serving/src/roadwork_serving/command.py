@@ -83,6 +83,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token-file", type=Path, metavar="FILE", help=f"ask for the bearer token in FILE (or in {TOKEN_VARIABLE})"
     )
+    parser.add_argument("--feedback", type=Path, metavar="FILE", help="keep predictions in this feedback store")
+    parser.add_argument(
+        "--feedback-pictures", type=Path, metavar="DIR", help="keep the pictures too, in this folder (for mine)"
+    )
     parser.add_argument("--watch", action="store_true", help="switch when BUNDLE, or where it leads, changes")
     parser.add_argument(
         "--verify", choices=_LEVELS, default="replay", help="how far a bundle is verified first (default: %(default)s)"
@@ -127,6 +131,8 @@ def handle(options: argparse.Namespace, console: Console) -> int:
         watch=options.watch,
         verify=options.verify,
         access_log=console.verbosity >= 0,
+        feedback=options.feedback,
+        feedback_pictures=options.feedback_pictures,
     )
     from .server import serve
 

@@ -20,6 +20,7 @@ class Decision(BaseModel):
     policy: str | None = Field(None, description="who decided")
     reason: str | None = None
     error: str | None = None
+    key: str | None = Field(None, description="the name by which /feedback labels it; null where it is not kept")
 
 
 class Predictions(BaseModel):
@@ -47,6 +48,24 @@ class PredictRequest(BaseModel):
     mode: str | None = None
     policy: str | None = None
     must_answer: bool | None = None
+
+
+class LabelRequest(BaseModel):
+    """What was true of the prediction whose answer had this key."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    key: str = Field(min_length=1, max_length=64)
+    label: str = Field(max_length=256)
+    source: str = Field("http", max_length=256, description="who labelled")
+    replace: bool = Field(False, description="take the place of another label")
+
+
+class LabelDocument(BaseModel):
+    """A label that is on the disk."""
+
+    key: str
+    label: str
 
 
 class ImageSynapse(BaseModel):

@@ -59,11 +59,11 @@ def router(service: Service) -> APIRouter:
         def compute(loaded: Loaded, body: bytes) -> tuple[bytes, int | None]:
             bundle = found(loaded.bundle, name, version)
             wanted = read_request(body, size, max_images=limits.max_images, max_pixels=limits.max_pixels)
-            predictions = predict(service, loaded, wanted.asked)
-            for row, prediction in enumerate(predictions):
-                if prediction.error is not None:
-                    raise Refusal(422, "bad_image", f"picture {row}: {prediction.error}")
-            return write_answer(bundle, wanted, predictions)
+            answers = predict(service, loaded, wanted.asked)
+            for row, answer in enumerate(answers):
+                if answer.prediction.error is not None:
+                    raise Refusal(422, "bad_image", f"picture {row}: {answer.prediction.error}")
+            return write_answer(bundle, wanted, answers)
 
         body, head = await service.answer(request.body, compute)
         if head is None:

@@ -19,6 +19,8 @@ from .reading import from_base64
 from .refusals import Refusal
 from .service import Loaded, Service
 
+#: The header of an answer's key, since the document has no room for it.
+_KEY = "x-prediction-key"
 #: The nearest numbers to one half that rounding still takes apart: half itself is rounded to zero.
 _JUST_ABOVE = math.nextafter(0.5, 1.0)
 _JUST_BELOW = math.nextafter(0.5, 0.0)
@@ -43,18 +45,19 @@ def router(service: Service) -> APIRouter:
         """A JPEG as base64 to a number that is over one half exactly where the bundle, made to answer, says roadwork:
         sigma(logit(p) - logit(t)) of the score p and the fitted cut t."""
 
-        def compute(loaded: Loaded, body: bytes) -> float:
+        def compute(loaded: Loaded, body: bytes) -> tuple[float, str | None]:
             try:
                 wanted = ImageSynapse.model_validate_json(body)
             except ValidationError as error:
                 raise problem_of(error) from None
             asked = Asked(pictures=[from_base64(wanted.image)], names=[None], choice=Choice(must_answer=True))
-            found = predict(service, loaded, asked)[0]
-            if found.error is not None:
-                raise Refusal(422, "bad_image", found.error)
-            return balanced(found, loaded.bundle)
+            answer = predict(service, loaded, asked)[0]
+            if answer.prediction.error is not None:
+                raise Refusal(422, "bad_image", answer.prediction.error)
+            return balanced(answer.prediction, loaded.bundle), answer.key
 
-        return JSONResponse({"prediction": await service.answer(request.body, compute)})
+        prediction, key = await service.answer(request.body, compute)
+        return JSONResponse({"prediction": prediction}, headers={} if key is None else {_KEY: key})
 
     return routes
 

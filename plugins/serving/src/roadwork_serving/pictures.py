@@ -45,8 +45,16 @@ class Asked:
     choice: Choice = field(factory=Choice)
 
 
-def predict(service: Service, loaded: Loaded, asked: Asked) -> list[Prediction]:
-    """One prediction per picture, in order, one that cannot be read with `error`.
+@frozen
+class Answer:
+    """A prediction; `key` names it in the feedback store, None where it is not kept."""
+
+    prediction: Prediction
+    key: str | None
+
+
+def predict(service: Service, loaded: Loaded, asked: Asked) -> list[Answer]:
+    """One answer per picture, in order, one that cannot be read with `error`.
 
     Raises Refusal for too many pictures or none, and for a mode or policy that the bundle does not have.
     """
@@ -61,7 +69,12 @@ def predict(service: Service, loaded: Loaded, asked: Asked) -> list[Prediction]:
     predictor = loaded.own()
     answers = iter(
         predictor.predict(
-            readable, mode=choice.mode, policy=choice.policy, must_answer=choice.must_answer, on_bad_image="report"
+            readable,
+            mode=choice.mode,
+            policy=choice.policy,
+            must_answer=choice.must_answer,
+            on_bad_image="report",
+            features=service.recorder is not None,
         )
     )
     found = []
@@ -71,7 +84,10 @@ def predict(service: Service, loaded: Loaded, asked: Asked) -> list[Prediction]:
         else:
             found.append(evolve(next(answers), path=name))
     service.telemetry.predictions(found, sum(predictor.fallbacks.values()))
-    return found
+    keys: Sequence[str | None] = [None] * len(found)
+    if service.recorder is not None:
+        keys = service.recorder.keep(loaded.bundle.id, found, asked.pictures)
+    return [Answer(prediction, key) for prediction, key in zip(found, keys, strict=True)]
 
 
 def check_count(count: int, most: int) -> None:
@@ -101,10 +117,10 @@ def _decoded(pictures: Sequence[Picture], loaded: Loaded, max_pixels: int) -> li
     return found
 
 
-def document(loaded: Loaded, found: Sequence[Prediction]) -> dict[str, Any]:
+def document(loaded: Loaded, found: Sequence[Answer]) -> dict[str, Any]:
     """The JSON document of an answer."""
     return {
         "bundle": loaded.bundle.name,
         "bundle_id": loaded.bundle.id,
-        "predictions": [prediction.to_json() for prediction in found],
+        "predictions": [{**answer.prediction.to_json(), "key": answer.key} for answer in found],
     }

@@ -74,8 +74,8 @@ def router(service: Service) -> APIRouter:
         def compute(loaded: Loaded, given: Asked | Unread) -> dict[str, Any]:
             asked = given.asked(service.settings.max_images) if isinstance(given, Unread) else given
             found = predict(service, loaded, asked)
-            if all(prediction.error for prediction in found):
-                raise Refusal(422, "bad_image", str(found[0].error))
+            if all(answer.prediction.error for answer in found):
+                raise Refusal(422, "bad_image", str(found[0].prediction.error))
             return document(loaded, found)
 
         return JSONResponse(await service.answer(lambda: read(request, choice, service.settings.max_images), compute))

@@ -18,6 +18,7 @@ import uvicorn
 from roadwork_core.errors import ExitCode, RoadworkError
 
 from .app import make_app
+from .recorder import Recorder, prepare
 from .service import Service, load_bundle
 from .settings import TOKEN_VARIABLE, Settings
 from .telemetry import LogHandler, Telemetry
@@ -35,6 +36,7 @@ def serve(path: Path, settings: Settings, console: Console) -> int:
 
     Raises RoadworkError where the bundle cannot be used or the address not be had.
     """
+    prepare(settings.feedback, settings.feedback_pictures)
     workers = _share_cores(settings)
     listener = _listen(settings)
     with listener:
@@ -42,9 +44,11 @@ def serve(path: Path, settings: Settings, console: Console) -> int:
         telemetry = Telemetry(console.stderr, access_log=settings.access_log)
         if settings.token is None and not _is_loopback(settings.host):
             console.warn(f"open to whoever reaches {settings.host}, without a token ({TOKEN_VARIABLE} sets one)")
-        return asyncio.run(
-            _run(Service(path, loaded, settings, workers=workers, telemetry=telemetry), listener, console)
-        )
+        recorder = None
+        if settings.feedback is not None:
+            recorder = Recorder(settings.feedback, settings.feedback_pictures, telemetry)
+        service = Service(path, loaded, settings, workers=workers, telemetry=telemetry, recorder=recorder)
+        return asyncio.run(_run(service, listener, console))
 
 
 def _share_cores(settings: Settings) -> int:

@@ -23,6 +23,7 @@ from .refusals import Refusal
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from .recorder import Recorder
     from .telemetry import Telemetry
 
 A = TypeVar("A")
@@ -57,10 +58,20 @@ def load_bundle(path: Path, settings: Settings) -> Loaded:
 class Service:
     """Answers with one bundle, at most `workers + queue` requests at a time; all but `compute` on the event loop."""
 
-    def __init__(self, path: Path, loaded: Loaded, settings: Settings, *, workers: int, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        path: Path,
+        loaded: Loaded,
+        settings: Settings,
+        *,
+        workers: int,
+        telemetry: Telemetry,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.path = path
         self.settings = settings
         self.telemetry = telemetry
+        self.recorder = recorder
         self.workers = workers
         self.draining = False
         self._current = loaded
@@ -115,12 +126,16 @@ class Service:
 
     def _too_late(self, job: Future[R] | None) -> Refusal:
         if job is None:
-            self.telemetry.refused("slow_upload")
-            return Refusal(408, "slow_upload", f"the request was not there in full after {self.settings.timeout:g} s")
+            return self.slow_upload()
         self.telemetry.refused("timeout")
         if job.cancelled():
             return Refusal(503, "timeout", "no worker was free in time", retry_after=self._retry_after())
         return Refusal(504, "timeout", f"no answer within {self.settings.timeout:g} s")
+
+    def slow_upload(self) -> Refusal:
+        """Says that a body was not there in time, and counts it."""
+        self.telemetry.refused("slow_upload")
+        return Refusal(408, "slow_upload", f"the request was not there in full after {self.settings.timeout:g} s")
 
     def _retry_after(self) -> int:
         return max(1, min(60, math.ceil(self._seconds * self._held / self.workers)))
@@ -164,9 +179,11 @@ class Service:
                     # Perhaps it is still being copied. Verifying costs time, so not at once again.
                     wait = max(wait, _CHECK_AGAIN)
 
-    def close(self) -> None:
-        """Ends the workers; what waits is dropped."""
+    async def close(self) -> None:
+        """Ends the workers; what waits for one is dropped, what waits for the feedback store is written."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self.recorder is not None:
+            await asyncio.to_thread(self.recorder.close)
 
 
 def _mark(path: Path) -> tuple[object, ...] | None:

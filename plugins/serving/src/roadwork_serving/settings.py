@@ -35,6 +35,8 @@ class Settings:
     watch_interval: float = 1.0
     verify: str = "replay"
     access_log: bool = True
+    feedback: Path | None = None
+    feedback_pictures: Path | None = None
 
 
 def read_token(path: Path | None, environment: Mapping[str, str]) -> str | None:

@@ -42,6 +42,9 @@ class Telemetry:
         self._scores = Histogram("roadwork_score", "P(positive) of the decisions.", buckets=_TENTHS, registry=to)
         self._switches = Counter("roadwork_switches", "Attempts to change the bundle.", ["result"], registry=to)
         self._info = Gauge("roadwork_bundle_info", "The bundle that answers.", ["name", "bundle_id"], registry=to)
+        self._feedback = Counter("roadwork_feedback", "Predictions for the feedback store.", ["result"], registry=to)
+        self._labelled = Counter("roadwork_feedback_labels", "Labels written to the feedback store.", registry=to)
+        self.feedback_waiting = Gauge("roadwork_feedback_waiting", "Entries not yet in the store.", registry=to)
         self.in_flight = Gauge("roadwork_in_flight", "Requests taken on and not yet answered.", registry=to)
 
     def exposition(self) -> bytes:
@@ -73,6 +76,12 @@ class Telemetry:
                 self._scores.observe(prediction.score)
         if fallbacks:
             self._fallbacks.inc(fallbacks)
+
+    def feedback(self, result: str, count: int = 1) -> None:
+        self._feedback.labels(result).inc(count)
+
+    def labelled(self) -> None:
+        self._labelled.inc()
 
     def bundle(self, bundle: Bundle) -> None:
         self._info.clear()

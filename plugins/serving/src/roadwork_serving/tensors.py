@@ -13,17 +13,25 @@ from attrs import frozen
 from pydantic import ValidationError
 
 from .documents import InferRequest, InputTensor, problem_of
-from .pictures import OPTIONS, Asked, Picture, check_count
+from .pictures import OPTIONS, Answer, Asked, Picture, check_count
 from .reading import choice_of, from_base64
 from .refusals import Refusal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from roadwork_core.bundle import Bundle, Prediction
+    from roadwork_core.bundle import Bundle
 
 FILES, PIXELS = "image", "pixels"
-OUTPUTS = {"label": "BYTES", "abstain": "BOOL", "score": "FP64", "set": "BOOL", "policy": "BYTES", "reason": "BYTES"}
+OUTPUTS = {
+    "label": "BYTES",
+    "abstain": "BOOL",
+    "score": "FP64",
+    "set": "BOOL",
+    "policy": "BYTES",
+    "reason": "BYTES",
+    "key": "BYTES",
+}
 
 
 @frozen
@@ -142,8 +150,9 @@ def _outputs(wanted: InferRequest) -> dict[str, bool]:
     return {output.name: output.parameters.get("binary_data", everywhere) is True for output in wanted.outputs}
 
 
-def write_answer(bundle: Bundle, wanted: Wanted, found: Sequence[Prediction]) -> tuple[bytes, int | None]:
+def write_answer(bundle: Bundle, wanted: Wanted, answers: Sequence[Answer]) -> tuple[bytes, int | None]:
     """The body of an answer and, where some tensors are binary, how many of its bytes are JSON."""
+    found = [answer.prediction for answer in answers]
     columns: dict[str, NDArray[Any]] = {
         "label": np.array([prediction.label or "" for prediction in found], dtype=object),
         "abstain": np.array([prediction.abstain for prediction in found], dtype=np.bool_),
@@ -151,6 +160,7 @@ def write_answer(bundle: Bundle, wanted: Wanted, found: Sequence[Prediction]) ->
         "set": np.array([[label in prediction.labels for label in bundle.labels] for prediction in found]),
         "policy": np.array([prediction.policy for prediction in found], dtype=object),
         "reason": np.array([prediction.reason for prediction in found], dtype=object),
+        "key": np.array([answer.key or "" for answer in answers], dtype=object),
     }
     tensors: list[dict[str, Any]] = []
     tail = b""
