@@ -117,6 +117,7 @@ PUBLIC = {
     "decisions",
     "data",
     "errors",
+    "evaluation",
     "feedback",
     "files",
     "hookspecs",

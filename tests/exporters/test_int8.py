@@ -135,7 +135,7 @@ def test_the_cost_in_mcc_is_that_of_the_decisions_of_both(bundle: Path, exported
             values.append(float(mcc(confusion(truth, [one.label == "roadwork" for one in made]))))
             answers.append([(one.label, one.labels) for one in predictor.predict(paths, policy=policy)])
         figures = told["policies"][policy]
-        assert [figures["mcc"]["float32"], figures["mcc"]["int8"]] == pytest.approx(values)
+        assert [figures["mcc"]["first"], figures["mcc"]["second"]] == pytest.approx(values)
         change = figures["mcc"]["difference"]
         assert change["value"] == pytest.approx(values[1] - values[0])
         assert change["low"] <= change["value"] <= change["high"]
