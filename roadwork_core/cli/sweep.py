@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from roadwork_core.console import Console
     from roadwork_core.plugins import Plugins
     from roadwork_core.spec import ResolvedSpec
-    from roadwork_core.sweeps import Ending, Engine, Result, Trial
+    from roadwork_core.spec.model import Sweep
+    from roadwork_core.sweeps import Ending, Engine, Result, Search, Trial
 
 SCHEMA = "roadwork.sweep/1"
 
@@ -25,7 +26,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept (default: runs)"
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="trials at a time, each a process (default: 1)"
+        "--jobs",
+        type=int,
+        default=None,
+        metavar="N",
+        help="trials at a time, each a process (default: 1)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="say which trials there are and which are done, and stop"
@@ -38,23 +43,23 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     from roadwork_core.plugins import Plugins
     from roadwork_core.runs import Run, RunLock
     from roadwork_core.spec import load_spec
-    from roadwork_core.sweeps import Engine, trials_of
+    from roadwork_core.sweeps import Engine
 
-    if options.jobs < 1:
+    if options.jobs is not None and options.jobs < 1:
         raise UsageError(f"--jobs {options.jobs}: at least one trial at a time is needed")
     plugins = Plugins.load()
     resolved = load_spec(options.spec, plugins, overrides=options.overrides, unset=options.unset)
     for warning in resolved.warnings:
         console.warn(str(warning))
-    trials = trials_of(options.spec, resolved, plugins, overrides=options.overrides, unset=options.unset)
     runs_dir = options.runs_dir.absolute()
     name = f"{resolved.spec.name}-sweep"
-    engine = Engine(folder=runs_dir / name, runs_dir=runs_dir, jobs=options.jobs, tell=console.info)
+    engine = Engine(folder=runs_dir / name, runs_dir=runs_dir, jobs=options.jobs or 1, tell=console.info)
+    search = _search(options, resolved, engine, plugins, console)
     if options.dry_run:
-        return _dry_run(trials, engine, plugins, console)
+        return _dry_run(search, console)
     with RunLock(Run(name=name, path=engine.folder)), _terminate_as_interrupt():
         try:
-            document, code = _carry_out(trials, resolved, engine, plugins, console)
+            document, code = _carry_out(search, resolved, engine, console)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; the same command goes on from here ({engine.folder})") from None
     if console.as_json:
@@ -64,43 +69,92 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     return code
 
 
-def _carry_out(
-    trials: Sequence[Trial], resolved: ResolvedSpec, engine: Engine, plugins: Plugins, console: Console
-) -> tuple[dict[str, Any], int]:
+def _search(
+    options: argparse.Namespace, resolved: ResolvedSpec, engine: Engine, plugins: Plugins, console: Console
+) -> Search:
+    from functools import partial
+
+    from roadwork_core.sweeps import FixedSearch, trials_of
+    from roadwork_core.sweeps.space import integer_keys, make_trial
+
+    given = {"overrides": options.overrides, "unset": options.unset}
+    sweep, is_done = resolved.spec.sweep, partial(_is_done, engine=engine, plugins=plugins)
+    if sweep is None or sweep.method != "tpe":
+        trials = trials_of(options.spec, resolved, plugins, **given)
+        distributions = None
+        if sweep is not None and sweep.method == "random":
+            if sweep.trials is not None and len(trials) < sweep.trials:
+                console.info(f"there are no more than {len(trials)} different trials, so not {sweep.trials}")
+            integers = integer_keys(options.spec, sweep.parameters, plugins, **given)
+            distributions = partial(_distributions, sweep, integers)
+        return FixedSearch(all=trials, is_done=is_done, distributions=distributions)
+
+    from roadwork_core.sweeps.results import figure_of
+    from roadwork_core.sweeps.study import FILE, Study, require_optuna
+    from roadwork_core.sweeps.tpe import TpeSearch, made_for
+    from roadwork_core.training.selection import LOWER_IS_BETTER
+
+    require_optuna('method = "tpe"')
+    metric = resolved.spec.train.select_by
+    kept = Study(
+        None if options.dry_run and not (engine.folder / FILE).exists() else engine.folder,
+        name=engine.folder.name,
+        maximise=metric not in LOWER_IS_BETTER,
+        made_for=made_for(resolved.values),
+    )
+    return TpeSearch(
+        name=resolved.spec.name,
+        sweep=sweep,
+        integers=integer_keys(options.spec, sweep.parameters, plugins, **given),
+        metric=metric,
+        study=kept,
+        make=partial(make_trial, options.spec, resolved, plugins, **given),
+        figure=lambda run: figure_of(run, metric),
+        is_done=is_done,
+        run_of=engine.run_named,
+        warn=console.warn,
+    )
+
+
+def _distributions(sweep: Sweep, integers: Mapping[str, bool]) -> Mapping[str, Any]:
+    from roadwork_core.sweeps.tpe import distributions_of
+
+    return distributions_of(sweep, integers)
+
+
+def _carry_out(search: Search, resolved: ResolvedSpec, engine: Engine, console: Console) -> tuple[dict[str, Any], int]:
     from roadwork_core.files import pretty_json, write_atomic
-    from roadwork_core.sweeps import Result, compare_trials
+    from roadwork_core.runs.engine import mark_pruned
+    from roadwork_core.sweeps import compare_trials
     from roadwork_core.sweeps.engine import exit_code
     from roadwork_core.sweeps.report import render
 
-    done = {trial.name for trial in trials if _is_done(trial, engine, plugins)}
-    asked = resolved.values["sweep"]["trials"]
-    if asked is not None and len(trials) < asked:
-        console.info(f"there are no more than {len(trials)} different trials, so not {asked}")
-    console.info(f"{len(trials)} trials, {len(done)} finished before, {engine.jobs} at a time")
-    engine.on_end = lambda ending: _tell(ending, console)
-    endings = {end.trial.name: end for end in engine.carry_out([t for t in trials if t.name not in done])}
-    results = []
-    for trial in trials:
-        ending = endings.get(trial.name)
-        results.append(
-            Result(
-                name=trial.name,
-                run_dir=str(engine.run_of(trial).path),
-                parameters=trial.parameters,
-                code=ending.code if ending else 0,
-                error=ending.error if ending else None,
-            )
-        )
     spec = resolved.spec
+    known, undrawn = search.known(), search.undrawn()
+    before = sum(trial.status in ("finished", "pruned") for trial in known)
+    console.info(f"{len(known) + undrawn} trials, {before} finished before, {engine.jobs} at a time")
+
+    def ended(ending: Ending) -> None:
+        _tell(ending, console)
+        if ending.stop is not None:
+            run = engine.run_of(ending.trial)
+            mark_pruned(run, epoch=ending.stop.epoch, metric=spec.train.select_by, value=ending.stop.value)
+        search.ended(ending)
+
+    engine.on_end, engine.hopeless = ended, search.hopeless
+    engine.carry_out(search.trials())
+    if left := search.undrawn():
+        console.info(f"there are no more different trials to be found, so {left} fewer than asked for")
+    results = search.results(lambda name: str(engine.run_named(name).path))
     results, best = compare_trials(
         results, spec.train.select_by, resamples=spec.evaluate.bootstrap, level=spec.evaluate.level, seed=spec.seed
     )
-    document = _document(results, best, resolved, engine)
+    document = _document(search, results, best, resolved, engine)
     write_atomic(engine.folder / "sweep.json", pretty_json(document))
     parameters = spec.sweep.parameters if spec.sweep else {}
     logarithmic = [key for key, parameter in parameters.items() if parameter.log]
     write_atomic(engine.folder / "report.html", render(document, logarithmic).encode())
-    return document, exit_code([result.code for result in results])
+    return document, exit_code([0 if result.pruned else result.code for result in results])
 
 
 def _is_done(trial: Trial, engine: Engine, plugins: Plugins) -> bool:
@@ -125,19 +179,20 @@ def _tell(ending: Ending, console: Console) -> None:
 
     if ending.code == 0:
         console.info(f"{ending.trial.name}: finished in {duration(ending.seconds)}")
+    elif ending.stop is not None:
+        console.info(f"{ending.trial.name}: pruned after epoch {ending.stop.epoch}, at {ending.stop.value:.3f}")
     else:
         console.warn(f"{ending.trial.name} failed with exit code {ending.code}: {ending.error}")
 
 
-def _document(results: Sequence[Result], best: Result | None, resolved: ResolvedSpec, engine: Engine) -> dict[str, Any]:
-    from roadwork_core.sweeps.results import importance, metrics_on_test
+def _document(
+    search: Search, results: Sequence[Result], best: Result | None, resolved: ResolvedSpec, engine: Engine
+) -> dict[str, Any]:
+    from roadwork_core.sweeps.results import metrics_on_test
     from roadwork_core.training.selection import LOWER_IS_BETTER
 
     spec, sweep = resolved.spec, resolved.values["sweep"]
-    if sweep["method"] == "grid":
-        shares, note = importance(results)
-    else:
-        shares, note = None, "Not computed: trials drawn at random do not tell effects apart; a grid does."
+    shares, note = search.importance(results)
     return {
         "schema": SCHEMA,
         "name": spec.name,
@@ -154,23 +209,16 @@ def _document(results: Sequence[Result], best: Result | None, resolved: Resolved
     }
 
 
-def _dry_run(trials: Sequence[Trial], engine: Engine, plugins: Plugins, console: Console) -> int:
-    states = {trial.name: _is_done(trial, engine, plugins) for trial in trials}
+def _dry_run(search: Search, console: Console) -> int:
+    known, undrawn = search.known(), search.undrawn()
     if console.as_json:
-        rows = [
-            {
-                "name": trial.name,
-                "parameters": dict(trial.parameters),
-                "status": "finished" if states[trial.name] else "pending",
-            }
-            for trial in trials
-        ]
-        console.json({"schema": SCHEMA, "status": "dry-run", "trials": rows})
+        rows = [{"name": trial.name, "parameters": dict(trial.parameters), "status": trial.status} for trial in known]
+        console.json({"schema": SCHEMA, "status": "dry-run", "trials": rows, "undrawn": undrawn})
         return 0
-    for trial in trials:
-        console.out(
-            f"{trial.name}  {'finished' if states[trial.name] else 'pending':<8}  {_settings(trial.parameters)}"
-        )
+    for trial in known:
+        console.out(f"{trial.name}  {trial.status:<8}  {_settings(trial.parameters)}")
+    if undrawn:
+        console.out(f"{undrawn} to be drawn, each from the figures of those before it")
     return 0
 
 
@@ -186,7 +234,10 @@ def _print(document: Mapping[str, Any], console: Console) -> None:
     for trial in sorted(finished, key=lambda trial: sign * trial["val_select"]["value"]):
         console.out(f"{trial['name']}  {with_interval(trial['val_select'])}  {_settings(trial['parameters'])}")
     for trial in document["trials"]:
-        if not trial["val_select"]:
+        if trial["pruned"]:
+            end = trial["pruned"]
+            console.out(f"{trial['name']}  pruned after epoch {end['epoch']}  {_settings(trial['parameters'])}")
+        elif not trial["val_select"]:
             console.out(f"{trial['name']}  failed ({trial['exit_code']}): {trial['error']}")
     console.out(f"report   {document['report']}")
     best = document["best"]

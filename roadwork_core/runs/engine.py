@@ -21,7 +21,7 @@ from roadwork_core.plugins import Plugins
 from roadwork_core.stages import STAGES, Stage
 
 from .context import StageContext
-from .directory import Run
+from .directory import Run, RunLock
 from .fingerprint import (
     components_in,
     fingerprint,
@@ -161,6 +161,30 @@ def write_run_file(run: Run, resolved: ResolvedSpec, result: Mapping[str, Any] |
     write_atomic(run.path / "spec.toml", dump_toml(resolved.values).encode())
     document = {"schema": "roadwork.run-directory/1", "name": run.name, "result": result}
     write_atomic(run.path / RUN_FILE, pretty_json(document))
+
+
+def mark_pruned(run: Run, *, epoch: int, metric: str, value: float) -> None:
+    """Says in `run.json` that a sweep ended this run as hopeless, and drops its checkpoint: nobody goes on from it.
+
+    Raises RunLockedError where a process still works on it.
+    """
+    with RunLock(run):
+        try:
+            before = json.loads((run.path / RUN_FILE).read_bytes())
+        except (OSError, ValueError):
+            before = {}
+        result = {
+            "schema": "roadwork.run/1",
+            "run_dir": str(run.path),
+            "stages": [],
+            **(before.get("result") or {}),
+            "status": "pruned",
+            "pruned": {"epoch": epoch, "metric": metric, "value": value},
+        }
+        document = {"schema": "roadwork.run-directory/1", "name": run.name, "result": result}
+        write_atomic(run.path / RUN_FILE, pretty_json(document))
+        _remove(run.scratch("train"))
+        _remove(run.fresh("train"))
 
 
 def _wanted(resolved: ResolvedSpec) -> list[Stage]:

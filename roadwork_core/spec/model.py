@@ -208,13 +208,25 @@ class SweepParameter:
 class Sweep:
     """The specs that `roadwork sweep` makes of this one; any other command leaves them alone."""
 
-    method: Literal["grid", "random"] = option(
-        default="grid", help="every combination of the values, or trials drawn at random"
+    method: Literal["grid", "random", "tpe"] = option(
+        default="grid",
+        help="every combination of the values, trials drawn at random, or each from the figures of those before it",
     )
-    trials: int | None = option(default=None, minimum=1, maximum=10_000, help="how many trials a random search draws")
+    trials: int | None = option(
+        default=None, minimum=1, maximum=10_000, help="how many trials a random or tpe search draws"
+    )
     seed: int | None = option(
-        default=None, minimum=0, maximum=2**32 - 1, help="of a random search (default: 0); more trials keep the first"
+        default=None, minimum=0, maximum=2**32 - 1, help="of a search (default: 0); more trials keep the first"
     )
+    startup_trials: int | None = option(
+        default=None,
+        minimum=1,
+        help="tpe: trials drawn at random first; none is pruned before as many have finished (default: 10)",
+    )
+    prune: Literal["none", "median", "hyperband"] = option(
+        default="none", help="tpe: whether trials end early whose epochs fall behind, and by which rule"
+    )
+    prune_after: int | None = option(default=None, minimum=1, help="tpe: epochs that every trial gets (default: 1)")
     parameters: Mapping[str, SweepParameter] = option(help='per key of the spec, as "optimizer.lr", what it takes')
 
 

@@ -68,11 +68,7 @@ def check_sweep(
 
     if not sweep.parameters:
         report("names no key to vary", "parameters", hint='write "optimizer.lr" = { values = [1e-4, 1e-3] }')
-    if sweep.method == "random" and sweep.trials is None:
-        report("a random search needs the number of its trials", "trials", hint="write trials = 20")
-    for name in ("trials", "seed") if sweep.method == "grid" else ():
-        if getattr(sweep, name) is not None:
-            report("a grid carries out every combination", name, hint=f'leave {name} out, or write method = "random"')
+    _check_method(sweep, report)
     base = {key: child for key, child in written.value.items() if key != "sweep"}
     size = 1
     for name, parameter in sweep.parameters.items():
@@ -95,6 +91,27 @@ def check_sweep(
             size *= _grid_size(parameter, integers, name, report)
     if size > MOST:
         report(f"the grid has {size:,} trials, more than {MOST:,}", "parameters", hint='write method = "random"')
+
+
+def _check_method(sweep: Sweep, report: _Reporter) -> None:
+    """What goes with the method, and what it needs."""
+    if sweep.method != "grid" and sweep.trials is None:
+        report(f"a {sweep.method} search needs the number of its trials", "trials", hint="write trials = 20")
+    for name in ("trials", "seed") if sweep.method == "grid" else ():
+        if getattr(sweep, name) is not None:
+            report("a grid carries out every combination", name, hint=f'leave {name} out, or write method = "random"')
+    if sweep.method != "tpe":
+        for name in ("startup_trials", "prune", "prune_after"):
+            if getattr(sweep, name) not in (None, "none"):
+                report("belongs to another method", name, hint=f'leave {name} out, or write method = "tpe"')
+    elif sweep.prune == "none" and sweep.prune_after is not None:
+        report("says when to prune, and nothing is pruned", "prune_after", hint='write prune = "median"')
+    elif sweep.prune != "none" and "train.epochs" in sweep.parameters:
+        report(
+            "trials of different lengths are not comparable at the same epoch",
+            "prune",
+            hint="leave prune out, or do not vary train.epochs",
+        )
 
 
 def _path(name: str) -> KeyPath | None:

@@ -2,6 +2,7 @@
 
 from .engine import Ending, Engine
 from .results import Result, compare_trials
+from .search import FixedSearch, Search
 from .space import Trial, trials_of
 
-__all__ = ["Ending", "Engine", "Result", "Trial", "compare_trials", "trials_of"]
+__all__ = ["Ending", "Engine", "FixedSearch", "Result", "Search", "Trial", "compare_trials", "trials_of"]

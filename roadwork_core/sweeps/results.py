@@ -21,6 +21,9 @@ from roadwork_core.training.selection import LOWER_IS_BETTER, epoch_metrics
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from roadwork_core.policies.scores import Scores
+
+    from .engine import Stop
     from .space import Value
 
 SAMPLES = "samples/val_select.jsonl"
@@ -40,7 +43,10 @@ class Interval:
 
 @frozen(kw_only=True)
 class Result:
-    """One trial: `figure` is the selecting metric on val_select, `difference` this one's less the best one's."""
+    """One trial: `figure` is the selecting metric on val_select, `difference` this one's less the best one's.
+
+    One that was `pruned` has neither.
+    """
 
     name: str
     run_dir: str
@@ -50,18 +56,26 @@ class Result:
     figure: Interval | None = None
     difference: Interval | None = None
     epoch: int | None = None
+    pruned: Stop | None = None
+
+    @property
+    def status(self) -> str:
+        if self.pruned is not None:
+            return "pruned"
+        return "finished" if self.figure is not None else "failed"
 
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "run_dir": self.run_dir,
             "parameters": dict(self.parameters),
-            "status": "finished" if self.figure is not None else "failed",
+            "status": self.status,
             "exit_code": self.code,
             "error": self.error,
             "val_select": self.figure.to_json() if self.figure else None,
             "difference": self.difference.to_json() if self.difference else None,
             "epoch": self.epoch,
+            "pruned": {"epoch": self.pruned.epoch, "value": self.pruned.value} if self.pruned else None,
         }
 
 
@@ -93,16 +107,14 @@ def compare_trials(
     test-time augmentation give on val_select; intervals are by group and paired: every trial meets the same
     resamples. Raises DataError where the trials did not have the same val_select.
     """
-    finished = [index for index, result in enumerate(results) if result.code == 0]
+    finished = [index for index, result in enumerate(results) if result.code == 0 and result.pruned is None]
     if not finished:
         return list(results), None
     runs = [Run(name=results[index].name, path=Path(results[index].run_dir)) for index in finished]
     _require_same_samples(runs)
-    scores = [read_scores(run.folder("score") / "val_select.csv") for run in runs]
-    positive = int(json.loads((runs[0].folder("prepare") / "classes.json").read_bytes())["positive"])
-    labels, groups = scores[0].labels, scores[0].groups
-    if labels is None:
-        raise DataError("val_select has no labels", path=runs[0].path)
+    scores = [_scores_of(run) for run in runs]
+    positive = _positive_of(runs[0])
+    labels, groups = _labels_of(runs[0], scores[0]), scores[0].groups
     codes = np.arange(len(labels), dtype=np.int64) if groups is None else groups
     values = np.array([metric_of(metric, score.logits, labels, positive) for score in scores])
     if np.isnan(values).any():
@@ -126,6 +138,26 @@ def compare_trials(
             epoch=_epoch(runs[place]),
         )
     return made, made[finished[best]]
+
+
+def figure_of(run: Run, metric: str) -> float:
+    """`metric` on val_select of a finished run, as `compare_trials` has it; nan where it is not defined."""
+    scores = _scores_of(run)
+    return metric_of(metric, scores.logits, _labels_of(run, scores), _positive_of(run))
+
+
+def _scores_of(run: Run) -> Scores:
+    return read_scores(run.folder("score") / "val_select.csv")
+
+
+def _labels_of(run: Run, scores: Scores) -> NDArray[np.int64]:
+    if scores.labels is None:
+        raise DataError("val_select has no labels", path=run.path)
+    return scores.labels
+
+
+def _positive_of(run: Run) -> int:
+    return int(json.loads((run.folder("prepare") / "classes.json").read_bytes())["positive"])
 
 
 def _interval(value: float, drawn: NDArray[np.float64], level: float) -> Interval:
@@ -158,38 +190,3 @@ def metrics_on_test(best: Result) -> dict[str, Any]:
     manifest = StageManifest.read(Path(best.run_dir) / "evaluate")
     found: dict[str, Any] = dict(manifest.metrics.get("test", {})) if manifest else {}
     return found
-
-
-def importance(
-    results: Sequence[Result], *, permutations: int = 2000, seed: int = 0
-) -> tuple[list[dict[str, Any]] | None, str]:
-    """What share of a grid's variance each key explains alone, and a sentence; None where nothing honest is known.
-
-    Only a whole grid says it exactly: there the main effects are orthogonal (the first-order part of a functional
-    analysis of variance). `p` is the share of random orders of the figures in which the key explains as much.
-    """
-    keys = list(results[0].parameters) if results else []
-    axes = {key: list(dict.fromkeys(result.parameters[key] for result in results)) for key in keys}
-    size = math.prod(len(values) for values in axes.values())
-    figures = [result.figure.value for result in results if result.figure is not None]
-    if len(figures) < size or len(results) != size:
-        return None, "Not computed: the finished trials are not a whole grid, so effects cannot be told apart."
-    if size < 4 or sum(len(levels) > 1 for levels in axes.values()) < 2:
-        return None, "Not computed: it takes two keys and four trials at least."
-    values = np.array(figures)
-    spread = float(values.var())
-    if spread == 0.0:
-        return None, "Not computed: every trial has the same figure."
-    rng = np.random.default_rng(seed)
-    orders = np.stack([rng.permutation(values) for _ in range(permutations)])
-    found: list[dict[str, Any]] = []
-    for key, levels in axes.items():
-        index = np.array([levels.index(result.parameters[key]) for result in results])
-        member = np.eye(len(levels))[:, index]
-        means = member / member.sum(axis=1, keepdims=True)
-        share = float((means @ values).var() / spread)
-        chance = (orders @ means.T).var(axis=1) / spread
-        p = float((1 + np.count_nonzero(chance >= share - 1e-12)) / (1 + permutations))
-        found.append({"key": key, "share": min(1.0, share), "p": p})
-    rest = max(0.0, 1.0 - sum(entry["share"] for entry in found))
-    return found, f"The rest, {rest:.0%}, is interaction and chance. p: how often chance alone explains as much."

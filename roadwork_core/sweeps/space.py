@@ -21,8 +21,8 @@ from roadwork_core.spec.positions import parse_key
 from roadwork_core.spec.sweeping import range_values, value_at
 
 Value = bool | int | float | str
-#: How often a random search draws again for a trial that is there already, before it has had them all.
-_DRAWS = 200
+#: How often a search draws again for a trial that is there already, before it has had them all.
+DRAWS = 200
 
 
 @frozen(kw_only=True)
@@ -30,6 +30,7 @@ class Trial:
     """One spec of a sweep. `text` is the whole spec in TOML, without `[sweep]`; `parameters` what was varied."""
 
     name: str
+    number: int
     parameters: Mapping[str, Value]
     text: str
 
@@ -53,30 +54,43 @@ def trials_of(
         raise UsageError(
             "the spec has no [sweep]", path=source, hint="write one, or carry out this one spec with roadwork run"
         )
-    sizes = _integers(source, sweep.parameters, plugins, overrides, unset)
+    sizes = integer_keys(source, sweep.parameters, plugins, overrides, unset)
     if sweep.method == "grid":
         chosen = _grid(sweep.parameters, sizes)
     else:
         chosen = _random(sweep.parameters, sizes, trials=sweep.trials or 1, seed=sweep.seed or 0)
-    width = len(str(len(chosen) - 1))
     trials, problems = [], []
     for number, parameters in enumerate(chosen):
-        name = f"{resolved.spec.name}-{number:0{width}d}"
-        settings = [f"{key}={toml_value(value)}" for key, value in parameters.items()]
         try:
-            made = load_spec(source, plugins, overrides=[*overrides, *settings], unset=unset, as_trial=True)
+            trials.append(make_trial(source, resolved, plugins, number, parameters, overrides=overrides, unset=unset))
         except SpecError as error:
-            problems += [_of_trial(problem, name) for problem in error.problems()]
-            continue
-        values = {**made.values, "name": name}
-        trials.append(Trial(name=name, parameters=parameters, text=dump_toml(values)))
-    if trials and len(trials[-1].name) > 100:
-        key = "name"
-        origin = resolved.origins.get((key,))
-        problems.append(Problem(f"is too long for its trials, which must match {NAME_PATTERN}", key, origin))
+            problems += [problem for problem in error.problems() if problem not in problems]
     if problems:
         raise SpecError(problems)
     return trials
+
+
+def make_trial(
+    source: Path | str,
+    resolved: ResolvedSpec,
+    plugins: Plugins,
+    number: int,
+    parameters: Mapping[str, Value],
+    *,
+    overrides: Sequence[str] = (),
+    unset: Sequence[str] = (),
+) -> Trial:
+    """The trial with these values, resolved once. Raises SpecError where they do not go together."""
+    name = f"{resolved.spec.name}-{number}"
+    settings = [f"{key}={toml_value(value)}" for key, value in parameters.items()]
+    try:
+        made = load_spec(source, plugins, overrides=[*overrides, *settings], unset=unset, as_trial=True)
+    except SpecError as error:
+        raise SpecError([_of_trial(problem, name) for problem in error.problems()]) from None
+    if len(name) > 100:
+        problem = f"is too long for its trials, which must match {NAME_PATTERN}"
+        raise SpecError([Problem(problem, "name", resolved.origins.get(("name",)))])
+    return Trial(name=name, number=number, parameters=parameters, text=dump_toml({**made.values, "name": name}))
 
 
 def _of_trial(problem: Problem, name: str) -> Problem:
@@ -84,7 +98,7 @@ def _of_trial(problem: Problem, name: str) -> Problem:
     return attrs.evolve(problem, hint=f"{problem.hint}; {note}" if problem.hint else note)
 
 
-def _integers(
+def integer_keys(
     source: Path | str,
     parameters: Mapping[str, SweepParameter],
     plugins: Plugins,
@@ -124,7 +138,7 @@ def _random(
     chosen: list[dict[str, Value]] = []
     seen: set[str] = set()
     for number in range(trials):
-        for attempt in range(_DRAWS):
+        for attempt in range(DRAWS):
             drawn = {
                 key: _draw(parameter, integers.get(key, False), _generator(seed, number, attempt, key))
                 for key, parameter in parameters.items()

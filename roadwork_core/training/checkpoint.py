@@ -75,6 +75,18 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     return Checkpoint(state=state, tensors=tensors)
 
 
+def read_state(path: Path) -> Mapping[str, Any] | None:
+    """The state of the checkpoint at `path` without its tensors; None where there is none that can be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            state = json.loads((file.metadata() or {})[HEADER])
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return None
+    return state if isinstance(state, dict) else None
+
+
 def to_json(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
     """A state dict (of an optimizer, scheduler, ...) as a JSON value; its tensors go into `tensors` below `name`.
 

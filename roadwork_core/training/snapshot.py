@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from roadwork_core.errors import RoadworkError
 
-from .checkpoint import Checkpoint, from_json, read_checkpoint, to_json, write_checkpoint
+from .checkpoint import Checkpoint, from_json, read_checkpoint, read_state, to_json, write_checkpoint
 from .ema import Ema
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -157,3 +157,9 @@ def _optimizer_state(found: Checkpoint, optimizer: torch.optim.Optimizer) -> dic
             if isinstance(value, Tensor) and value.shape == like.shape and value.ndim:
                 values[name] = torch.empty_like(like, dtype=value.dtype, device="cpu").copy_(value)
     return dict(state)
+
+
+def history_of(folder: Path) -> list[dict[str, Any]] | None:
+    """The finished epochs that the checkpoint in `folder` tells of, for who looks on from outside; None without one."""
+    state = read_state(folder / CHECKPOINT)
+    return None if state is None else list(state["position"]["history"])

@@ -59,7 +59,10 @@ def engine(tmp_path: Path) -> Engine:
 
 
 def trials(*texts: str) -> list[Trial]:
-    return [Trial(name=f"toy-{number}", parameters={"x": number}, text=text) for number, text in enumerate(texts)]
+    return [
+        Trial(name=f"toy-{number}", number=number, parameters={"x": number}, text=text)
+        for number, text in enumerate(texts)
+    ]
 
 
 def test_one_failure_does_not_stop_the_rest_and_is_told(engine: Engine) -> None:
@@ -118,7 +121,7 @@ engine = Engine(folder=Path({str(engine.folder)!r}), runs_dir=Path({str(engine.r
     tell=lambda text: None, command={tuple(engine.command)!r})
 try:
     with _terminate_as_interrupt():
-        engine.carry_out([Trial(name="toy-0", parameters={{}}, text="long")])
+        engine.carry_out([Trial(name="toy-0", number=0, parameters={{}}, text="long")])
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -138,7 +141,7 @@ def test_a_spec_file_is_written_once(engine: Engine) -> None:
     path = engine.spec_file(trial)
     before = path.stat().st_mtime_ns
     assert engine.spec_file(trial).stat().st_mtime_ns == before
-    assert engine.spec_file(Trial(name="toy-0", parameters={}, text="else")).read_text() == "else"
+    assert engine.spec_file(Trial(name="toy-0", number=0, parameters={}, text="else")).read_text() == "else"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from sklearn.metrics import matthews_corrcoef, roc_auc_score
 
 from roadwork_core.errors import DataError
 from roadwork_core.sweeps import Result, compare_trials
+from roadwork_core.sweeps.importance import importance
 from roadwork_core.sweeps.report import interval, render
-from roadwork_core.sweeps.results import Interval, importance, metric_of
+from roadwork_core.sweeps.results import Interval, metric_of
 
 N = 120
 

@@ -171,6 +171,20 @@ use = "horizontal_flip"
             2,
             "sweep.trials: a grid carries",
         ),
+        ("[sweep]\nmethod = 'tpe'\n[sweep.parameters]\n'train.epochs' = {low=1,high=2}\n", 1, "sweep.trials: a tpe"),
+        ("[sweep]\nprune = 'median'\n[sweep.parameters]\n'train.epochs' = {low=1,high=2}\n", 2, "another method"),
+        (
+            "[sweep]\nmethod = 'tpe'\ntrials = 2\nprune_after = 2\n"
+            "[sweep.parameters]\n'loss.use' = {values=['focal']}\n",
+            4,
+            "sweep.prune_after: says when to prune",
+        ),
+        (
+            "[sweep]\nmethod = 'tpe'\ntrials = 2\nprune = 'median'\n"
+            "[sweep.parameters]\n'train.epochs' = {low=1,high=2}\n",
+            4,
+            "sweep.prune: trials of different lengths",
+        ),
         ("[sweep.parameters]\n'optimizer.lr' = {values=[1e-3, 'a']}\n", 2, "optimizer.lr: expected a number"),
         ("[sweep.parameters]\n'optimizer.lr' = {low=-1.0, high=1.0, step=0.5}\n", 2, "optimizer.lr: must be above 0"),
         ("[sweep.parameters]\n'train.epoch' = {low=1, high=2}\n", 2, 'train.epoch: unknown key "epoch" of [train]'),
