@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from ..errors import RoadworkError, UsageError
+from ..database import Database
 from .record import Label, Recorded, Seen
 
-#: "rwfb", so that another program's file is not mistaken for a store.
-APPLICATION = 0x72776662
-VERSION = 1
 #: How every SQLite file begins.
 _MAGIC = b"SQLite format 3\0"
-#: Seconds that a writer waits for another one.
-PATIENCE = 30.0
 
 _TABLES = """
 CREATE TABLE predictions (
@@ -46,38 +38,13 @@ def is_store(path: Path) -> bool:
         return False
 
 
-class FeedbackStore:
-    """Predictions and labels at `path`. What a call has written is on the disk when it returns, all of it or nothing.
+class FeedbackStore(Database):
+    """Predictions and labels at `path`."""
 
-    The file must lie on a local disk (WAL needs shared memory). Open one store per thread. Raises UsageError for a
-    file that is no store, or a missing one unless `create`; RoadworkError where it cannot be read or written.
-    """
-
-    def __init__(self, path: Path, *, create: bool = True) -> None:
-        self.path = path
-        if not create and not path.is_file():
-            raise UsageError("there is no such feedback store", path=path)
-        if path.is_dir():
-            raise UsageError("is a folder, not a feedback store", path=path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._told():
-            self._connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
-        try:
-            self._prepare()
-        except BaseException:
-            self._connection.close()
-            raise
-
-    def __enter__(self) -> FeedbackStore:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._connection.close()
+    what = "feedback store"
+    #: "rwfb".
+    application = 0x72776662
+    tables = _TABLES
 
     def add(self, predictions: Iterable[Seen]) -> int:
         """Writes predictions, of one that is there already (by key) nothing; returns how many are new."""
@@ -193,61 +160,6 @@ class FeedbackStore:
         with self._told():
             self._connection.execute("PRAGMA incremental_vacuum").fetchall()
         return count
-
-    def _prepare(self) -> None:
-        with self._told():
-            application, version = (self._pragma(name) for name in ("application_id", "user_version"))
-            if application == 0 and version == 0 and not self._tables():
-                self._create()
-                application, version = (self._pragma(name) for name in ("application_id", "user_version"))
-            if application != APPLICATION:
-                raise UsageError("is not a feedback store", path=self.path)
-            if version > VERSION:
-                raise UsageError(
-                    f"is a feedback store of version {version}, which this roadwork does not know",
-                    path=self.path,
-                    hint="use a newer roadwork",
-                )
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-
-    def _create(self) -> None:
-        self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        with self._writing() as connection:
-            # Another process may have been quicker.
-            if not self._tables():
-                for statement in _TABLES.split(";"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {VERSION}")
-
-    def _pragma(self, name: str) -> int:
-        return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-    def _tables(self) -> int:
-        return int(self._connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0])
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._told():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            message = str(error)
-            if "not a database" in message:
-                raise UsageError("is not a feedback store", path=self.path) from None
-            hint = "another process has been writing for long" if "locked" in message else None
-            raise RoadworkError(f"the feedback store cannot be used: {message}", path=self.path, hint=hint) from None
 
 
 def _packed(values: Sequence[float] | None, code: str) -> bytes | None:
