@@ -31,6 +31,7 @@ COMMANDS = {
     "feedback": ("feedback", "keep what served bundles said, and the labels that come later"),
     "mine": ("mine", "find the errors that are worth training on"),
     "retrain": ("retrain", "train a challenger on hard negatives, and promote it only where it is better"),
+    "leaderboard": ("leaderboard", "watch where an entry of a leaderboard stands, and raise an alarm when it falls"),
     "policy": ("policy", "fit and apply decision policies to logits from elsewhere"),
 }
 #: Entry-point group in which a plugin announces the names of its commands, so that --help need not import it.

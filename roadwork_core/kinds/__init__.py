@@ -28,7 +28,16 @@ from .model import (
     HeadComponent,
     HeadContext,
 )
-from .surroundings import ExporterComponent, ExporterContext, TrackerComponent, TrackerContext
+from .surroundings import (
+    Entry,
+    ExporterComponent,
+    ExporterContext,
+    Leaderboard,
+    LeaderboardComponent,
+    LeaderboardContext,
+    TrackerComponent,
+    TrackerContext,
+)
 from .training import (
     LossComponent,
     LossContext,
@@ -57,11 +66,15 @@ __all__ = [
     "CalibratorContext",
     "DatasetComponent",
     "DatasetContext",
+    "Entry",
     "ExporterComponent",
     "ExporterContext",
     "HeadComponent",
     "HeadContext",
     "Kind",
+    "Leaderboard",
+    "LeaderboardComponent",
+    "LeaderboardContext",
     "LossComponent",
     "LossContext",
     "Objective",
@@ -101,4 +114,5 @@ CONTRACTS: Mapping[Kind, type] = {
     Kind.TTA: TtaComponent,
     Kind.TRACKER: TrackerComponent,
     Kind.EXPORTER: ExporterComponent,
+    Kind.LEADERBOARD: LeaderboardComponent,
 }

@@ -1,12 +1,14 @@
-"""Trackers and exporters: what each is given and must make."""
+"""Trackers, exporters and leaderboards: what each is given and must make."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from .kind import Report, silent
 
@@ -47,3 +49,48 @@ class ExporterComponent(Protocol):
     """
 
     def build(self, ctx: ExporterContext) -> Mapping[str, Any]: ...
+
+
+def _finite(value: float) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError(f"{value!r:.40} is no finite score")
+    return number
+
+
+@frozen(kw_only=True)
+class Entry:
+    """One line of a leaderboard: a name and a score, of which more is better. Raises ValueError unless it is finite."""
+
+    name: str
+    score: float = field(converter=_finite)
+
+
+@frozen(kw_only=True)
+class LeaderboardContext:
+    """`environ` holds tokens, which stand in no spec, no message and no history."""
+
+    environ: Mapping[str, str] = field(factory=lambda: os.environ, repr=False)
+    report: Report = silent
+
+
+class Leaderboard(Protocol):
+    """A leaderboard that can be read, again and again, and that reading leaves as it is."""
+
+    def read(self) -> Sequence[Entry]:
+        """The entries as they stand now, each name once. Raises RoadworkError where it cannot be had."""
+        ...
+
+
+class LeaderboardComponent(Protocol):
+    """`build` asks nobody yet; it raises UsageError where a token is missing."""
+
+    @property
+    def source(self) -> str:
+        """What is read, in one line for people and for the history, without a secret: an address, a file."""
+        ...
+
+    def build(self, ctx: LeaderboardContext) -> Leaderboard: ...

@@ -28,7 +28,8 @@ TITLES = {
     "aurc": "AURC",
     "brier": "Brier",
 }
-_DARK = {
+#: The same roles on a dark page.
+DARK = {
     "ink": "#e8eaed",
     "muted": "#9aa4ad",
     "grid": "#30363d",
@@ -92,7 +93,7 @@ def render(report: Report) -> str:
         splits=split_rows(report.data),
         notes=data_notes(report.data),
         light=PALETTE,
-        dark=_DARK,
+        dark=DARK,
     )
 
 

@@ -31,6 +31,7 @@ PLACES: Mapping[Kind, tuple[str | int, ...]] = {
     Kind.TTA: ("tta",),
     Kind.TRACKER: ("tracker", 0),
     Kind.EXPORTER: ("exporter",),
+    Kind.LEADERBOARD: ("leaderboard",),
 }
 #: Class attributes that say how the core treats a component.
 _TRAITS = {"batch": Kind.AUGMENTATION, "soft_targets": Kind.LOSS, "mode": Kind.POLICY}

@@ -231,6 +231,24 @@ class Sweep:
 
 
 @section
+class Watched:
+    """The leaderboard that `roadwork leaderboard` watches, and when a standing is an alarm; no run reads it."""
+
+    component: Any = slot(Kind.LEADERBOARD, inline=True)
+    entry: str | None = option(default=None, min_length=1, help="own name there (or --entry)")
+    history: str = option(default="leaderboard.sqlite", min_length=1, help="the file that keeps what was seen")
+    alert_drop: int | None = option(
+        default=None, minimum=1, help="places lost since the best rank after the last such alarm that are an alarm"
+    )
+    alert_rank: int | None = option(default=None, minimum=1, help="every rank worse than this one is an alarm")
+    webhook_env: str | None = option(
+        default=None,
+        pattern=r"[A-Za-z_][A-Za-z0-9_]*",
+        help="environment variable with the address that new alarms are posted to (default: nothing is sent)",
+    )
+
+
+@section
 class Spec:
     """One experiment, whole."""
 
@@ -256,3 +274,4 @@ class Spec:
     bundle: Bundle = option(default={})
     tracker: Any = slot(Kind.TRACKER, default=(), many=True, help="where else the run's metrics go")
     sweep: Sweep | None = None
+    leaderboard: Watched | None = None

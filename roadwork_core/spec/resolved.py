@@ -28,6 +28,9 @@ from .sweeping import check_sweep
 from .tree import DEFAULT, KeyPath, Node, node_of
 from .variables import expand_variables
 
+#: Tables that `roadwork run` does not read.
+OF_OTHER_COMMANDS = ("sweep", "leaderboard")
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class ResolvedSpec:
@@ -43,6 +46,11 @@ class ResolvedSpec:
     warnings: tuple[Problem, ...]
     components: tuple[type, ...]
     origins: Mapping[KeyPath, Origin]
+
+    @property
+    def experiment(self) -> Mapping[str, Any]:
+        """The values without the tables of other commands, which say nothing of what a run makes."""
+        return {key: value for key, value in self.values.items() if key not in OF_OTHER_COMMANDS}
 
     def origin(self, key: str) -> Origin:
         """Where the value of a dotted key (`loss.gamma`, `augment.0.size`) was written; `default` if nowhere.

@@ -89,7 +89,7 @@ def _read(ctx: StageContext, stage: str, name: str) -> Any:
 def _spec_text(ctx: StageContext) -> str:
     from roadwork_core.spec import dump_toml
 
-    return dump_toml(ctx.resolved.values)
+    return dump_toml(ctx.resolved.experiment)
 
 
 def _golden(ctx: StageContext, scorer: Scorer, decider: Decider) -> tuple[list[Any], NDArray[np.float64]]:
@@ -187,7 +187,8 @@ def _evidence(policy: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str
 def _provenance(ctx: StageContext, report: Mapping[str, Any]) -> dict[str, Any]:
     from roadwork_core.runs.fingerprint import components_in, git_state
 
-    owners = [ctx.plugins.owner(component) for component in components_in(ctx.spec)]
+    parts = [getattr(ctx.spec, table) for table in ctx.resolved.experiment]
+    owners = [ctx.plugins.owner(component) for component in components_in(parts)]
     git = git_state()
     return {
         "roadwork": __version__,
@@ -199,7 +200,7 @@ def _provenance(ctx: StageContext, report: Mapping[str, Any]) -> dict[str, Any]:
             "digest": report["digest"],
             "splits": {row["split"]: row["n"] for row in split_rows(report)},
         },
-        "spec": digest_json(ctx.resolved.values),
+        "spec": digest_json(ctx.resolved.experiment),
         "git_commit": None if git is None else git["commit"] + ("+changes" if git["dirty"] else ""),
     }
 

@@ -136,7 +136,7 @@ def _report(
         mistakes=mistakes,
         mistakes_total=total,
         data=_read(ctx, "prepare", "report.json"),
-        spec=dump_toml(ctx.resolved.values),
+        spec=dump_toml(ctx.resolved.experiment),
         versions={**library_versions(), **plugin_versions(list(components_in(ctx.spec)), ctx.plugins)},
         note="The test split was used for nothing but this page.",
     )

@@ -12,6 +12,7 @@ from .contract import ComponentContract, ConformanceError
 from .datasets import DatasetContract
 from .exporters import ExporterContract
 from .heads import HeadContract
+from .leaderboards import LeaderboardContract
 from .losses import LossContract
 from .objectives import ObjectiveContract
 from .optimizers import OptimizerContract
@@ -32,6 +33,7 @@ __all__ = [
     "DatasetContract",
     "ExporterContract",
     "HeadContract",
+    "LeaderboardContract",
     "LossContract",
     "ObjectiveContract",
     "OptimizerContract",
@@ -60,5 +62,6 @@ CONTRACT_CLASSES: Mapping[Kind, type[ComponentContract]] = {
         TtaContract,
         TrackerContract,
         ExporterContract,
+        LeaderboardContract,
     )
 }

@@ -156,7 +156,7 @@ def _section_keys(kind: Kind) -> set[str]:
     from ..spec import model
 
     keys = {"use", "extends", "unset"}
-    for section in (model.Data, model.Augment, model.Optimizer):
+    for section in (model.Data, model.Augment, model.Optimizer, model.Watched):
         inline, others = split_inline(section)
         if inline is not None and getattr(inline.shape, "kind", None) is kind:
             keys |= set(others)

@@ -100,7 +100,7 @@ def context(run: Run, stage: str) -> StageContext:
     )
     folder = run.fresh(stage)
     folder.mkdir(parents=True)
-    resolved: Any = SimpleNamespace(spec=spec, values={"name": "toy"})
+    resolved: Any = SimpleNamespace(spec=spec, values={"name": "toy"}, experiment={"name": "toy"})
     return StageContext(
         stage=stage,
         run=run,

@@ -24,8 +24,8 @@ BLIND = ("attr.", "attrs.", "roadwork_core.spec.", "roadwork_core.runs.fingerpri
 #: Read before the resolved spec exists.
 READ_BY_THE_READER = {"spec_version"}
 #: Read only where another key says so, delta by the inductive variant and keep by select = "confident", or by another
-#: command: `roadwork sweep`.
-READ_ON_CONDITION = {"policy.scrc.delta", "sweep", "tta.keep"}
+#: command: `roadwork sweep`, `roadwork leaderboard`.
+READ_ON_CONDITION = {"leaderboard", "policy.scrc.delta", "sweep", "tta.keep"}
 #: Tables that only a fusion of that name reads.
 READ_BY_A_FUSION = ("tta.attention", "tta.learned")
 

@@ -13,7 +13,7 @@ from roadwork_core import option
 from roadwork_core.testing import CONTRACT_CLASSES, ComponentContract, ConformanceError, LossContract
 from roadwork_core.testing.contract import ConformanceWarning
 
-from . import faulty_decisions, faulty_exporters, faulty_models, faulty_training
+from . import faulty_decisions, faulty_exporters, faulty_leaderboards, faulty_models, faulty_training
 from .faulty import Case, gives, ids, made, number
 from .sites import place, write_plugin
 
@@ -116,7 +116,14 @@ EVERY_KIND = [
         "two runs from one seed differ",
     ),
 ]
-CASES = [*EVERY_KIND, *faulty_training.CASES, *faulty_models.CASES, *faulty_decisions.CASES, *faulty_exporters.CASES]
+CASES = [
+    *EVERY_KIND,
+    *faulty_training.CASES,
+    *faulty_models.CASES,
+    *faulty_decisions.CASES,
+    *faulty_exporters.CASES,
+    *faulty_leaderboards.CASES,
+]
 
 
 @pytest.mark.parametrize("fault", CASES, ids=ids)

@@ -103,7 +103,6 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
         ("loss", "My-Loss", "my_loss"),
         ("loss", "class", "cannot name a package"),
         ("loss", "../out", "cannot name a package"),
-        ("leaderboard", "mine", "no kind 'leaderboard'"),
         ("loss", "torch", "'torch' is the name of a module that is already installed"),
         ("loss", "json", "'json' is the name of a module that is already installed"),
         ("loss", "sys", "'sys' is the name of a module that is already installed"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from roadwork_operations.standings import Entry, Standing, parse_entries, standing_of
 from scipy import stats
 
 from roadwork_core.errors import DataError
+from roadwork_core.kinds import Entry
+from roadwork_core.leaderboard import Standing, standing_of
+from roadwork_core.leaderboard.standing import leader_of
 
 
 def board(*scores: float) -> list[Entry]:
@@ -51,26 +53,19 @@ def test_ranks_are_scipys_and_percentiles_lie_between_0_and_100(scores: list[int
         assert (found.to_next is None) == (rank == 1)
 
 
-def test_entries_are_found_where_they_are_said_to_be() -> None:
-    content = b'{"data": {"rows": [{"who": 7, "points": 2}]}}'
-    assert parse_entries(content, entries="data.rows", name="who", score="points") == [Entry(name="7", score=2.0)]
-    assert parse_entries(b"[]") == []
+def test_a_leaderboard_that_names_one_twice_has_no_standing() -> None:
+    with pytest.raises(DataError, match="twice"):
+        standing_of("m0", [*board(1.0), *board(2.0)])
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"<html>", "did not answer with JSON"),
-        (b"[" * 100_000, "did not answer with JSON"),
-        (b"{}", "not an array"),
-        (b"[1]", "entry 0"),
-        (b'[{"name": "a"}]', "entry 0"),
-        (b'[{"name": "a", "score": "1"}]', "no finite score"),
-        (b'[{"name": "a", "score": NaN}]', "no finite score"),
-        (b'[{"name": "a", "score": true}]', "no finite score"),
-        (b'[{"name": "a", "score": 1}, {"name": "a", "score": 2}]', "twice"),
-    ],
-)
-def test_any_other_answer_is_one_clear_error(content: bytes, said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        parse_entries(content)
+def test_the_leader_is_the_first_of_the_best() -> None:
+    assert leader_of([]) is None
+    found = leader_of(board(1.0, 2.0, 2.0))
+    assert found is not None
+    assert found.name == "m1"
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), True, 10**400])
+def test_an_entry_has_a_finite_score(score: float) -> None:
+    with pytest.raises(ValueError, match="no finite score"):
+        Entry(name="a", score=score)
