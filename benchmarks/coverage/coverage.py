@@ -120,7 +120,7 @@ def scrc_table(draws: int) -> None:
         component = Scrc(alpha=alpha, xi=0.8, calibrator=calibrators[name])
         promise, found = repeat(component, n, draw, draw, draws)
         cells = [alpha, f"{n:,}", prior, name, f"{promise['selection']:.4f}", shown(found["selected"])]
-        cells += [f"{promise['coverage_exactly']:.4f}", shown(found["coverage"])]
+        cells += [f"{promise['coverage_without_ties']:.4f}", shown(found["coverage"])]
         cells += [f"{found['answered'].mean():.3f}", f"{found['error'].mean():.3f}"]
         print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
 
@@ -143,7 +143,7 @@ def sets_table(draws: int) -> None:
     for name, chosen in options.items():
         component = Conformal(alpha=0.1, calibrator=Temperature(), **chosen)
         promise, found = repeat(component, 2000, draw, draw, draws)
-        exactly = promise["coverage_exactly"]
+        exactly = promise["coverage_without_ties"]
         nominal = f"{exactly:.4f}" if isinstance(exactly, float) else "0.9 in each"
         cells = [name, nominal, shown(found["coverage"]), shown(found["positives"]), f"{found['size'].mean():.3f}"]
         cells += [f"{found['answered'].mean():.3f}", f"{found['error'].mean():.3f}"]
@@ -263,12 +263,13 @@ def digits_table(splits: int) -> None:
             rows.append(observe(policy, (logits[new], labels[new])))
         coverage, selected = (np.asarray([row[key] for row in rows]) for key in ("coverage", "selected"))
         used = promise.get("selected", promise["n"])
-        rank = round(promise["coverage_exactly"] * (used + 1))
+        rank = round(promise["coverage_without_ties"] * (used + 1))
         met = round(997 * selected.mean())
         spread = stats.betabinom(met, rank, used + 1 - rank).std() / met
         print(
-            f"| {name} | {promise.get('selection', 1.0):.4f} | {shown(selected)} | {promise['coverage_exactly']:.4f} |"
-            f" {shown(coverage)} | {coverage.std(ddof=1):.4f} | {spread:.4f} |",
+            f"| {name} | {promise.get('selection', 1.0):.4f} | {shown(selected)} |"
+            f" {promise['coverage_without_ties']:.4f} | {shown(coverage)} |"
+            f" {coverage.std(ddof=1):.4f} | {spread:.4f} |",
             flush=True,
         )
 

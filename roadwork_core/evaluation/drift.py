@@ -180,7 +180,7 @@ def _promise(scores: Scores, decided: Decisions, guarantee: Mapping[str, Any] | 
     if guarantee.get("loss") == "false_negative_rate":
         return []
     inside = decided.sets[chosen, labels[chosen]]
-    exactly = guarantee["coverage_exactly"]
+    exactly = guarantee["coverage_without_ties"]
     if guarantee["kind"] == "mondrian":
         parts = [
             (f"class {index}", inside[labels[chosen] == index], float(rate), int(size))

@@ -72,7 +72,7 @@ def test_a_fresh_sample_is_covered_exactly_as_often_as_the_rank_says(
         policy = component.build(context(z[:39], y[:39], seed=draw_of))
         hits += int(policy.decide(z[39:]).sets[0, y[39]])
     assert stats.binomtest(hits, 1500, 0.9).pvalue > 0.001
-    assert policy.guarantee()["coverage_exactly"] == 0.9
+    assert policy.guarantee()["coverage_without_ties"] == 0.9
 
 
 def test_within_each_class_the_promise_holds_that_the_overall_one_neglects(
@@ -88,7 +88,7 @@ def test_within_each_class_the_promise_holds_that_the_overall_one_neglects(
             policy = conformal(class_conditional=by_class).build(context(logits[:800], labels[:800]))
             sets = policy.decide(logits[800:]).sets[labels[800:] == 1]
             found.append(float(sets[:, 1].mean()))
-        exact.append(policy.guarantee()["coverage_exactly"][1])
+        exact.append(policy.guarantee()["coverage_without_ties"][1])
     kept = np.asarray(covered[True])
     assert kept.mean() == pytest.approx(np.mean(exact), abs=4 * kept.std() / math.sqrt(kept.size))
     assert np.mean(covered[False]) < 0.75
@@ -209,7 +209,7 @@ def test_the_guarantee_is_stated_in_numbers_and_in_words(draw: Callable[..., Any
         "coverage_at_least": 0.9,
         "assumption": "exchangeability",
     }
-    assert promise["coverage_exactly"] == 451 / 501
+    assert promise["coverage_without_ties"] == 451 / 501
     assert "at least 0.9 (and at most 0.9002" in promise["text"]
     by_class = conformal(class_conditional=True).build(context(*draw(500))).guarantee()
     assert by_class["kind"] == "mondrian"

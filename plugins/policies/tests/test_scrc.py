@@ -137,6 +137,10 @@ def test_the_sample_size_that_an_infeasible_result_names_is_the_least_that_works
     assert not any(finite(n) for n in range(1, needed))
 
 
+def test_the_sample_size_of_a_tiny_alpha_is_found_at_once() -> None:
+    assert smallest_n(1e-6, lambda n: n + 1) == 999_999
+
+
 def test_too_few_samples_are_infeasible_and_the_named_number_is_enough(
     draw: Callable[..., Any], context: Callable[..., Any], scrc: Callable[..., Any]
 ) -> None:
@@ -173,7 +177,7 @@ def test_the_false_negative_rate_of_the_selected_is_kept_where_positives_are_rar
             chosen = ~np.asarray([reason.startswith("not selected") for reason in decisions.reasons])
             positives = chosen & (labels[600:] == 1)
             found.append((int((positives & ~decisions.sets[:, 1]).sum()), int(positives.sum())))
-        exact.append(policy.guarantee()["coverage_exactly"])
+        exact.append(policy.guarantee()["coverage_without_ties"])
     rates = {loss: np.asarray(found)[:, 0] / np.asarray(found)[:, 1] for loss, found in missed.items()}
     kept = rates["false_negative_rate"]
     assert 1 - kept.mean() == pytest.approx(np.mean(exact), abs=4 * kept.std() / math.sqrt(kept.size))
@@ -209,7 +213,7 @@ def test_one_sample_a_group_makes_the_promise_exact_where_all_of_them_break_it(
             ctx = context(logits, labels, groups=groups, seed=seed)
             policy = scrc(alpha=0.1, xi=1.0, calibrator=Identity(), per_group=how).build(ctx)
             hits[how] += int(policy.decide(fresh[:1]).sets[0, truth[0]])
-        exact = policy.guarantee()["coverage_exactly"]
+        exact = policy.guarantee()["coverage_without_ties"]
         assert policy.guarantee()["n"] == policy.guarantee()["groups"] == 12
     assert exact == 12 / 13
     assert stats.binomtest(hits["one"], 400, exact).pvalue > 0.001

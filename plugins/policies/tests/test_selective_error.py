@@ -139,6 +139,17 @@ def test_too_few_samples_are_infeasible_and_the_named_number_is_enough_without_a
     assert selective().build(context(*draw(named, distance=8))).guarantee()["n"] == named
 
 
+@pytest.mark.parametrize("method", ["fixed_sequence", "sgr"])
+def test_two_samples_or_one_that_may_be_tested_are_infeasible_and_nothing_worse(
+    method: str, draw: Callable[..., Any], context: Callable[..., Any]
+) -> None:
+    logits, labels = np.asarray([[2.0, -2.0], [-2.0, 2.0]]), np.asarray([0, 1])
+    with pytest.raises(InfeasibleError, match="INFEASIBLE"):
+        selective(method=method).build(context(logits, labels))
+    with pytest.raises(InfeasibleError, match="INFEASIBLE"):
+        selective(method=method, calibrator=Temperature()).build(context(logits, labels))
+
+
 def test_a_target_below_the_error_of_the_surest_answers_says_that_samples_will_not_do(
     draw: Callable[..., Any], context: Callable[..., Any]
 ) -> None:

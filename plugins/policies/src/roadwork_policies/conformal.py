@@ -19,7 +19,7 @@ def ceil_count(share: float, n: int) -> int:
     """ceil(share * n), not thrown off by the last bits of the product (0.1 * 30 is above 3 in binary)."""
     product = share * n
     nearest = round(product)
-    return nearest if math.isclose(product, nearest, rel_tol=1e-12, abs_tol=1e-12) else math.ceil(product)
+    return nearest if math.isclose(product, nearest, rel_tol=1e-15) else math.ceil(product)
 
 
 def conformal_rank(n: int, alpha: float) -> int:
@@ -84,20 +84,33 @@ def transductive_count(n: int, xi: float) -> int:
 
 
 def inductive_count(n: int, xi: float, delta: float) -> int:
-    """The K whose cut selects a share of at least xi with probability 1 - delta (one-sided DKW inequality).
+    """The K whose cut selects a share of at least xi with probability 1 - delta.
 
-    K - 1 of the n samples lie above the cut, and the true share is at least (K - 1)/n - sqrt(log(1/delta)/(2n)).
+    K - 1 of the n samples lie above the cut, and the true share is at least (K - 1)/n - sqrt(log(1/delta)/(2n)): less
+    than xi it is just where K samples or more fall among the xi most confident, a binomial count (Hoeffding; K is
+    fixed before the samples, so that no inequality over all cuts is needed).
     """
     slack = math.sqrt(math.log(1.0 / delta) / (2.0 * n))
     return min(ceil_count(xi + slack, n) + 1, n + 1)
 
 
 def smallest_n(alpha: float, count: Callable[[int], int]) -> int:
-    """The least n with which `count(n)` = K gives a finite bound, that is K - 1 >= ceil(K (1 - alpha))."""
-    n = 1
-    while conformal_rank(count(n) - 1, alpha) > count(n) - 1:
-        n += 1
-    return n
+    """The least n with which `count(n)` = K gives a finite bound, that is K - 1 >= ceil(K (1 - alpha)).
+
+    `count` does not fall as n rises, so the n that do are those from one on: found by doubling and halving.
+    """
+
+    def finite(n: int) -> bool:
+        return conformal_rank(count(n) - 1, alpha) <= count(n) - 1
+
+    enough = 1
+    while not finite(enough):
+        enough *= 2
+    short = enough // 2
+    while enough - short > 1:
+        middle = (short + enough) // 2
+        short, enough = (short, middle) if finite(middle) else (middle, enough)
+    return enough
 
 
 def selected_quantile(scores: Floats, alpha: float, found: str, n_needed: int) -> float:

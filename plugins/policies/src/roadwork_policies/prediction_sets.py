@@ -178,7 +178,7 @@ def _promise(options: Conformal, labels: Integers, classes: int, groups: int, di
         "groups": groups,
         "per_group": options.per_group,
         "coverage_at_least": 1.0 - options.alpha,
-        "coverage_exactly": exactly if options.class_conditional else exactly[0],
+        "coverage_without_ties": exactly if options.class_conditional else exactly[0],
         "digest": digest,
         "assumption": "exchangeability",
         "text": text,

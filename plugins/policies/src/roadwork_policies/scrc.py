@@ -169,7 +169,10 @@ def _promise(options: Scrc, n: int, groups: int, k: int, counts: tuple[int, int]
     of_positives = options.loss == "false_negative_rate"
     rank = conformal_rank(used, options.alpha)
     if transductive:
-        share = f"A new sample is selected with probability {k}/{n + 1} = {k / (n + 1):.4f}"
+        share = (
+            f"A new sample is selected with probability {k}/{n + 1} = {k / (n + 1):.4f} (less only where samples are"
+            " equal to the last bit)"
+        )
     else:
         share = (
             f"With probability {1 - options.delta:g} over the calibration set a share of at least {options.xi:g} of"
@@ -198,7 +201,7 @@ def _promise(options: Scrc, n: int, groups: int, k: int, counts: tuple[int, int]
         "counted": used,
         "rank": rank,
         "coverage_at_least": 1.0 - options.alpha,
-        "coverage_exactly": rank / (used + 1),
+        "coverage_without_ties": rank / (used + 1),
         "selection": k / (n + 1) if transductive else None,
         "digest": digest,
         "assumption": "exchangeability",

@@ -98,9 +98,12 @@ def fixed_sequence(n: int, start: float, step: float, keeps: Callable[[int], boo
 def sgr(n: int, keeps: Callable[[int, int], bool]) -> int | None:
     """The largest K that the binary search of SGR (Geifman and El-Yaniv, 2017) visits and that passes its test.
 
-    `keeps(answers, tests)` tests at delta / tests, with ceil(log2(n)) tests in all.
+    `keeps(answers, tests)` tests at delta / tests, `sgr_tests(n)` in all. Where the search goes depends on the tests
+    before, so that adding up their deltas needs more than their number: that the risk breaks the target from one
+    confidence down. A search that errs only by refusing a good rank then stays among good ones, and the bad ranks
+    that it can visit before it errs are those of one path.
     """
-    tests = max(math.ceil(math.log2(n + 1)), 1)
+    tests = sgr_tests(n)
     low, high, kept = 0, n, None
     for _ in range(tests):
         middle = (low + high + 1) // 2
@@ -109,6 +112,11 @@ def sgr(n: int, keeps: Callable[[int, int], bool]) -> int | None:
         else:
             high = max(middle - 1, 0)
     return kept
+
+
+def sgr_tests(n: int) -> int:
+    """How many tests the search makes among 0 to n answers."""
+    return max(math.ceil(math.log2(n + 1)), 1)
 
 
 def fit(options: SelectiveError, ctx: PolicyContext) -> SelectiveErrorPolicy:
@@ -176,7 +184,7 @@ def infeasible(options: SelectiveError, errors: int, answers: int, n: int) -> In
     promise = f"an error of at most {options.target_error:g} with confidence {1 - options.delta:g}"
     rate = errors / answers if answers else 0.0
     share = options.start if options.method == "fixed_sequence" else 1.0
-    delta = options.delta if options.method == "fixed_sequence" else options.delta / math.ceil(math.log2(n + 1))
+    delta = options.delta if options.method == "fixed_sequence" else options.delta / sgr_tests(n)
     needed = answers_needed(rate, options.target_error, delta)
     least = answers_needed(0.0, options.target_error, delta) or 0
     if needed is None:
@@ -200,7 +208,7 @@ def _promise(options: SelectiveError, n: int, groups: int, k: int, shown: Sequen
     tested = (
         f"a fixed-sequence test from {options.start:g} of the samples on"
         if options.method == "fixed_sequence"
-        else "SGR's binary search"
+        else "SGR's binary search, if the error rises above it once and not again"
     )
     text = (
         f"With probability at least {1 - options.delta:g} over calibration sets, at most {options.target_error:g} of"
