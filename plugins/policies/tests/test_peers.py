@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -129,16 +133,33 @@ def test_crepes_keeps_one_score_more_where_alpha_falls_on_a_rank(draw: Callable[
     assert (theirs & ~(fresh <= quantile(own, 0.125))).any()
 
 
+@pytest.fixture
+def torchcp(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Modules of TorchCP's classification by name. Its packages are put in place without their own `__init__`, which
+    imports graph networks that no score needs."""
+    found = importlib.util.find_spec("torchcp")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("torchcp is not installed")
+    home = Path(next(iter(found.submodule_search_locations)))
+    for name in ("torchcp", "torchcp.classification"):
+        package = ModuleType(name)
+        package.__path__ = [str(home.joinpath(*name.split(".")[1:]))]
+        monkeypatch.setitem(sys.modules, name, package)
+    return lambda part: importlib.import_module(f"torchcp.classification.{part}")
+
+
 @pytest.mark.parametrize("name", ["lac", "aps", "raps"])
-def test_scores_without_random_numbers_are_those_of_torchcp(name: str, draw: Callable[..., Any]) -> None:
-    torchcp = pytest.importorskip("torchcp.classification.score", reason="torchcp is not installed")
+def test_scores_without_random_numbers_are_those_of_torchcp(
+    name: str, draw: Callable[..., Any], torchcp: Callable[[str], Any]
+) -> None:
     import torch
 
+    score = torchcp("score")
     logits, _ = draw(FRESH, classes=6, scale=1.0)
     theirs: Any = {
-        "lac": lambda: torchcp.LAC(),
-        "aps": lambda: torchcp.APS(randomized=False),
-        "raps": lambda: torchcp.RAPS(randomized=False, penalty=0.07, kreg=2),
+        "lac": lambda: score.LAC(),
+        "aps": lambda: score.APS(randomized=False),
+        "raps": lambda: score.RAPS(randomized=False, penalty=0.07, kreg=2),
     }[name]()
     ours = {
         "lac": lambda: 1 - 1 / (1 + np.exp(lac(logits))),
@@ -146,3 +167,48 @@ def test_scores_without_random_numbers_are_those_of_torchcp(name: str, draw: Cal
         "raps": lambda: 1 + raps(logits, None, 0.07, 2),
     }[name]()
     np.testing.assert_allclose(ours, theirs(torch.from_numpy(logits)).numpy(), atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:The 'temperature' parameter is deprecated")
+@pytest.mark.parametrize(
+    ("score", "class_conditional"), [("lac", False), ("lac", True), ("aps", False), ("raps", False)]
+)
+def test_bounds_and_sets_overall_and_within_classes_are_those_of_torchcp(
+    score: str,
+    class_conditional: bool,
+    draw: Callable[..., Any],
+    context: Callable[..., Any],
+    torchcp: Callable[[str], Any],
+) -> None:
+    import torch
+
+    alpha = 0.0977
+    (logits, labels), (fresh, _) = draw(N, classes=4, prior=0.4), draw(FRESH, classes=4, seed=1)
+    options = Conformal(
+        alpha=alpha,
+        score=score,  # type: ignore[arg-type]
+        class_conditional=class_conditional,
+        randomized=False,
+        penalty=0.07,
+        k_reg=2,
+        calibrator=Identity(),
+    )
+    scores, predictors = torchcp("score"), torchcp("predictor")
+    theirs = {
+        "lac": scores.LAC,
+        "aps": lambda: scores.APS(randomized=False),
+        "raps": lambda: scores.RAPS(randomized=False, penalty=0.07, kreg=2),
+    }[score]()
+    kind = predictors.ClassConditionalPredictor if class_conditional else predictors.SplitPredictor
+    predictor = kind(score_function=theirs, alpha=alpha)
+    predictor.calculate_threshold(torch.from_numpy(logits), torch.from_numpy(labels))
+    if class_conditional:
+        # It keeps its bounds in single precision, so that the sample at the bound falls to one side by chance.
+        predictor.q_hat = predictor.q_hat.double() + 1e-7
+    sets = predictor.predict_with_logits(torch.from_numpy(fresh)).numpy().astype(bool)
+    policy = options.build(context(logits, labels))
+    bounds = np.atleast_1d(np.asarray(predictor.q_hat, dtype=np.float64))
+    mine = policy.bounds if score != "lac" else 1 / (1 + np.exp(-policy.bounds))
+    shift = 0.0 if score == "lac" else 1.0
+    np.testing.assert_allclose(mine + shift, np.broadcast_to(bounds, mine.shape), atol=3e-7)
+    assert np.array_equal(policy.decide(fresh).sets, sets)
