@@ -10,7 +10,7 @@ import numpy as np
 from attrs import frozen
 
 from ..errors import DataError
-from ..metrics import Counts, auroc, average_precision, bootstrap, brier, paired_difference
+from ..metrics import Counts, bootstrap, paired_difference, score_statistics
 from ..report.evaluation import DECISION_METRICS, decision_counts
 
 if TYPE_CHECKING:
@@ -114,21 +114,8 @@ def _scored(
     groups: NDArray[Any],
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    statistics = [_score_statistic(name, one, truth) for one in scores]
+    statistics = [score_statistics(one, truth)[name].of_weights for one in scores]
     ones = np.ones(len(truth))
     difference = bootstrap(lambda weights: statistics[1](weights) - statistics[0](weights), groups, **options)
     values = [statistic(ones) for statistic in statistics]
     return {"first": values[0], "second": values[1], "difference": difference.to_json()}
-
-
-def _score_statistic(
-    name: str, scores: NDArray[np.float64], truth: NDArray[np.bool_]
-) -> Callable[[NDArray[np.float64]], float]:
-    if name == "auroc":
-        return lambda weights: auroc(scores, truth, weights)
-    if name == "average_precision":
-        return lambda weights: average_precision(scores, truth, weights)
-    if name == "brier":
-        return lambda weights: brier(scores, truth, weights)
-    losses = -np.log(np.clip(np.where(truth, scores, 1.0 - scores), 1e-300, None))
-    return lambda weights: float(np.average(losses, weights=weights))

@@ -19,6 +19,7 @@ from .calibration import (
     classwise_ece,
     debiased_ece,
     ece,
+    ece_null,
     ece_with_null,
     nll,
     positive_class,
@@ -37,6 +38,7 @@ from .intervals import (
     wilson,
 )
 from .logits import class_log_odds, log_softmax, logit, margin, sigmoid, softmax
+from .score_estimates import ScoreStatistic, score_estimates, score_statistics
 from .selective import (
     RiskCoverage,
     SelectiveCounts,
@@ -64,6 +66,7 @@ __all__ = [
     "Objective",
     "Reliability",
     "RiskCoverage",
+    "ScoreStatistic",
     "SelectiveCounts",
     "SweepResult",
     "aurc",
@@ -81,6 +84,7 @@ __all__ = [
     "coverage_by_class",
     "debiased_ece",
     "ece",
+    "ece_null",
     "ece_with_null",
     "group_counts",
     "log_softmax",
@@ -96,6 +100,8 @@ __all__ = [
     "risk_at_coverage",
     "risk_coverage",
     "roc_curve",
+    "score_estimates",
+    "score_statistics",
     "selective_counts",
     "set_coverage",
     "sigmoid",

@@ -163,6 +163,31 @@ class CalibrationError:
         }
 
 
+def ece_null(
+    confidence: ArrayLike,
+    *,
+    bins: int = 15,
+    binning: Binning = Binning.EQUAL_WIDTH,
+    draws: int = 500,
+    seed: int = 0,
+) -> Floats:
+    """The ECE (draws,) of outcomes drawn as Bernoulli(confidence) (n,), each independently, binned as the data are."""
+    p = _probabilities(confidence)
+    index = _bins(p, bins, Binning(binning))
+    order = np.argsort(index, kind="stable")
+    starts = np.flatnonzero(np.diff(index[order], prepend=-1))
+    sums = np.add.reduceat(p[order], starts)
+    rng = np.random.default_rng(seed)
+    null = np.empty(draws)
+    chunk = max(1, 4_000_000 // p.size)
+    for begin in range(0, draws, chunk):
+        size = min(chunk, draws - begin)
+        simulated = (rng.random((size, p.size)) < p[order]).astype(np.float64)
+        hits = np.add.reduceat(simulated, starts, axis=1)
+        null[begin : begin + size] = np.abs(hits - sums).sum(axis=1) / p.size
+    return null
+
+
 def ece_with_null(
     confidence: ArrayLike,
     outcome: ArrayLike,
@@ -179,18 +204,7 @@ def ece_with_null(
     """
     p = _probabilities(confidence)
     value = ece(p, outcome, bins=bins, binning=binning)
-    index = _bins(p, bins, Binning(binning))
-    order = np.argsort(index, kind="stable")
-    starts = np.flatnonzero(np.diff(index[order], prepend=-1))
-    sums = np.add.reduceat(p[order], starts)
-    rng = np.random.default_rng(seed)
-    null = np.empty(draws)
-    chunk = max(1, 4_000_000 // p.size)
-    for begin in range(0, draws, chunk):
-        size = min(chunk, draws - begin)
-        simulated = (rng.random((size, p.size)) < p[order]).astype(np.float64)
-        hits = np.add.reduceat(simulated, starts, axis=1)
-        null[begin : begin + size] = np.abs(hits - sums).sum(axis=1) / p.size
+    null = ece_null(p, bins=bins, binning=binning, draws=draws, seed=seed)
     at_least = int(np.sum(null >= value - 1e-12))
     return CalibrationError(
         value=value,

@@ -16,21 +16,16 @@ from ..metrics import (
     Binning,
     Counts,
     Estimate,
-    aurc,
-    auroc,
-    average_precision,
     bootstrap,
     bootstrap_counts,
-    brier,
     clopper_pearson,
     coverage_by_class,
     debiased_ece,
     ece,
     ece_with_null,
     group_counts,
-    mean_set_size,
     paired_difference,
-    set_coverage,
+    score_estimates,
 )
 
 Floats = NDArray[np.float64]
@@ -68,24 +63,10 @@ class Judge:
         y = self.labels == self.positive
         if not self.n:
             return {name: dict(NOTHING) for name in SCORE_METRICS}
-        losses = -np.log(np.clip(np.where(y, scores, 1.0 - scores), 1e-300, None))
-        edges = np.linspace(0.0, 1.0, ECE_BINS + 1)[1:-1]
-        bins = np.searchsorted(edges, scores, side="left")
-        confidence, wrong = np.maximum(scores, 1.0 - scores), ((scores >= 0.5) != y).astype(np.float64)
-
-        def calibration_error(weights: Floats) -> float:
-            gaps = np.bincount(bins, weights * (scores - y), minlength=ECE_BINS)
-            return float(np.abs(gaps).sum() / weights.sum())
-
-        statistics: dict[str, Callable[[Floats], float]] = {
-            "auroc": lambda weights: auroc(scores, y, weights),
-            "average_precision": lambda weights: average_precision(scores, y, weights),
-            "nll": lambda weights: float(np.average(losses, weights=weights)),
-            "brier": lambda weights: brier(scores, y, weights),
-            "ece": calibration_error,
-            "aurc": lambda weights: aurc(confidence, wrong, weights),
-        }
-        found = {name: self._bootstrapped(statistic) for name, statistic in statistics.items()}
+        estimates = score_estimates(
+            scores, y, self.group_names, level=self.level, resamples=self.resamples, seed=self.seed, bins=ECE_BINS
+        )
+        found = {name: _plain(estimate) for name, estimate in estimates.items()}
         null = ece_with_null(scores, y, bins=ECE_BINS, seed=self.seed)
         found["ece"] |= {
             "null_mean": null.null_mean,
@@ -192,12 +173,19 @@ class Judge:
         return found
 
     def _sets(self, decisions: Decisions) -> dict[str, Any]:
+        """How often sets hold the label, and how many labels they hold on average."""
         if not self.n:
-            return {"coverage": None, "mean_size": None}
-        return {
-            "coverage": set_coverage(decisions.sets, self.labels),
-            "mean_size": mean_set_size(decisions.sets),
-        }
+            return {"coverage": dict(NOTHING), "mean_size": dict(NOTHING)}
+        size = decisions.sets.sum(axis=1).astype(np.float64)
+        mean = bootstrap(
+            lambda weights: float(np.average(size, weights=weights)),
+            self.group_names,
+            level=self.level,
+            resamples=self.resamples,
+            seed=self.seed,
+        )
+        inside = np.take_along_axis(decisions.sets, self.labels[:, None], axis=1)[:, 0]
+        return {"coverage": self.share(inside, np.ones(self.n, dtype=np.bool_)), "mean_size": _plain(mean)}
 
     def _audit(self, decisions: Decisions) -> dict[str, Any]:
         """Exact bounds (Clopper and Pearson) on what the composite decision did."""
@@ -237,10 +225,6 @@ class Judge:
 
     def _of_counts(self, table: Floats, metric: Callable[[Counts], Floats]) -> dict[str, Any]:
         return _plain(bootstrap_counts(table, metric, level=self.level, resamples=self.resamples, seed=self.seed))
-
-    def _bootstrapped(self, statistic: Callable[[Floats], float]) -> dict[str, Any]:
-        estimate = bootstrap(statistic, self.group_names, level=self.level, resamples=self.resamples, seed=self.seed)
-        return _plain(estimate)
 
 
 def decision_counts(
