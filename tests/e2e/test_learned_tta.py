@@ -26,6 +26,22 @@ fusion = "learned"
 [policy.threshold]
 use = "threshold"
 """
+ATTENTION = """
+[tta]
+use = "multiscale"
+scales = [0.75]
+flip = true
+fusion = "attention"
+attention = { samples = 60, steps = 60, lr = 0.05 }
+[policy.threshold]
+use = "threshold"
+[policy.scrc]
+use = "scrc"
+alpha = 0.2
+[bundle]
+active = "threshold"
+fallback = "threshold"
+"""
 CHOSEN = """
 [tta]
 use = "choose"
@@ -76,6 +92,11 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return finished(tmp_path_factory.mktemp("chosen"), CHOSEN)
 
 
+@pytest.fixture(scope="module")
+def attentive(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return finished(tmp_path_factory.mktemp("attentive"), ATTENTION)
+
+
 def logits_of(run: Finished, split: str) -> Any:
     with (run.run / "score" / f"{split}.csv").open(newline="") as file:
         return np.array([[float(row["logit_0"]), float(row["logit_1"])] for row in csv.DictReader(file)])
@@ -90,7 +111,40 @@ def test_the_bundle_carries_the_state_and_the_digest_covers_it(learned: Finished
     assert learned.read("fit/policies/threshold.json")["tta"] == tta["digest"]
 
 
-@pytest.mark.parametrize("which", ["learned", "chosen"])
+def test_the_network_across_views_is_trained_and_travels_with_the_bundle(attentive: Finished) -> None:
+    """It was trained on train, its views keep their names, and the policies were fitted on what it gives."""
+    tta = attentive.read("score/tta.json")
+    state = tta["state"]
+    assert set(state["views"]) == {"identity", "flip", "size_24x24", "size_24x24_flip"}
+    training = attentive.read("prepare/report.json")["splits"]["train"]["samples"]
+    assert state["training"]["samples"] == min(training, 60)
+    assert state["training"]["steps"] == 60
+    assert state["training"]["nll"] <= state["training"]["mean_logit_nll"]
+    model = json.loads((attentive.bundle / "model" / "model.json").read_text())
+    assert model["tta"] == {key: tta[key] for key in ("use", "options", "state", "digest")}
+    for name in ("threshold", "scrc"):
+        assert attentive.read(f"fit/policies/{name}.json")["tta"] == tta["digest"]
+
+
+@pytest.mark.parametrize("mode", ["accurate", "fast"])
+def test_the_bundle_decides_through_the_network_as_the_run_did(attentive: Finished, mode: str, capsys: Any) -> None:
+    policy = {"accurate": "scrc", "fast": "threshold"}[mode]
+    document, scores = attentive.bundle / "policies" / f"{policy}.json", attentive.run / "score" / "test.csv"
+    capsys.readouterr()
+    assert main(["policy", "apply", str(document), "--scores", str(scores), "--json"]) == 0
+    in_the_run = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    rows = [json.loads(line) for line in (attentive.run / "prepare/samples/test.jsonl").read_text().splitlines()]
+    assert main(["predict", str(attentive.bundle), *(row["path"] for row in rows), "--mode", mode, "--json"]) == 0
+    in_the_bundle = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    classes = attentive.read("prepare/classes.json")["classes"]
+    for ran, decided in zip(in_the_run, in_the_bundle, strict=True):
+        if decided["reason"].startswith("fallback"):
+            continue
+        assert decided["label"] == (None if ran["label"] is None else classes[ran["label"]])
+        assert decided["abstain"] == ran["abstain"]
+
+
+@pytest.mark.parametrize("which", ["learned", "chosen", "attentive"])
 def test_the_bundle_replays_and_predicts(which: str, request: pytest.FixtureRequest, capsys: Any) -> None:
     run: Finished = request.getfixturevalue(which)
     assert main(["bundle", "verify", str(run.bundle), "--level", "replay"]) == 0
@@ -140,10 +194,11 @@ def damage(bundle: Path, edit: Any) -> None:
     digest = digest_json({key: model["tta"][key] for key in ("use", "options", "state") if key in model["tta"]})
     model["tta"]["digest"] = digest
     path.write_bytes(pretty_json(model))
-    policy = bundle / "policies" / "threshold.json"
-    policy.write_bytes(pretty_json({**json.loads(policy.read_text()), "tta": digest}))
+    policies = sorted((bundle / "policies").glob("*.json"))
+    for policy in policies:
+        policy.write_bytes(pretty_json({**json.loads(policy.read_text()), "tta": digest}))
     manifest = json.loads((bundle / "bundle.json").read_text())
-    for name in ("model/model.json", "policies/threshold.json"):
+    for name in ("model/model.json", *(f"policies/{policy.name}" for policy in policies)):
         manifest["files"][name] = {"sha256": sha256_file(bundle / name), "size": (bundle / name).stat().st_size}
     manifest["bundle_id"] = bundle_id(manifest)
     (bundle / "bundle.json").write_bytes(pretty_json(manifest))
@@ -159,6 +214,32 @@ def other_weights(tta: dict[str, Any]) -> None:
 
 def other_views(tta: dict[str, Any]) -> None:
     tta["state"]["weights"] = {"identity": 1.0}
+
+
+def other_decoder(tta: dict[str, Any]) -> None:
+    for view in tta["state"]["views"].values():
+        view["log_temperature"] = 2.0
+
+
+def other_names(tta: dict[str, Any]) -> None:
+    tta["state"]["views"] = {f"old_{name}": view for name, view in tta["state"]["views"].items()}
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"), [(drop_state, "never fitted"), (other_decoder, "golden"), (other_names, "views are not those")]
+)
+def test_a_bundle_without_its_own_network_is_refused(
+    edit: Any, said: str, attentive: Finished, tmp_path: Path, capsys: Any
+) -> None:
+    import shutil
+
+    bundle = tmp_path / "bundle"
+    shutil.copytree(attentive.bundle, bundle)
+    damage(bundle, edit)
+    capsys.readouterr()
+    assert main(["bundle", "verify", str(bundle), "--level", "replay"]) == 4
+    printed = capsys.readouterr()
+    assert said in printed.out + printed.err
 
 
 @pytest.mark.parametrize(
