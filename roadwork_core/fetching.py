@@ -197,26 +197,25 @@ class _Https(urllib.request.HTTPSHandler):
         return self.do_open(self._connection, req)
 
 
-class _HttpConnection(http.client.HTTPConnection):
+class _UntilDeadline:
+    """A connection whose every wait, from the first packet on, ends at the deadline."""
+
+    sock: Any
+
     def __init__(self, *arguments: Any, deadline: float, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._create_connection = functools.partial(_connected, deadline)
         self._deadline = deadline
 
     def connect(self) -> None:
-        super().connect()
+        super().connect()  # type: ignore[misc]
         self.sock = _Punctual(self.sock, self._deadline)
 
 
-class _HttpsConnection(http.client.HTTPSConnection):
-    def __init__(self, *arguments: Any, deadline: float, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._create_connection = functools.partial(_connected, deadline)
-        self._deadline = deadline
+class _HttpConnection(_UntilDeadline, http.client.HTTPConnection): ...
 
-    def connect(self) -> None:
-        super().connect()
-        self.sock = _Punctual(self.sock, self._deadline)
+
+class _HttpsConnection(_UntilDeadline, http.client.HTTPSConnection): ...
 
 
 def _connected(deadline: float, address: tuple[str, int], *_: Any) -> socket.socket:

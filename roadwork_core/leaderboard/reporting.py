@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SCHEMA = "roadwork.leaderboard/1"
 #: Points of a line beyond which it is thinned: more than the page has pixels.
 MOST_POINTS = 2000
+#: The shortest time that a figure shows, in days.
+SHORTEST = 1 / 24
 
 
 def look_json(poll: Poll) -> dict[str, Any]:
@@ -77,14 +79,14 @@ def render(document: Mapping[str, Any]) -> str:
     )
 
 
-def number(value: float | None) -> str:
-    """A score or gap in up to six digits, a dash for none."""
-    return "-" if value is None else f"{value:.6g}"
+def number(value: float | None, digits: int = 6) -> str:
+    """A score or gap in up to so many digits, a dash for none."""
+    return "-" if value is None else f"{value:.{digits}g}"
 
 
-def signed(value: float | None) -> str:
+def signed(value: float | None, digits: int = 6) -> str:
     """What is missing to somebody better."""
-    return "-" if value is None else "0" if value == 0 else f"-{value:.6g}"
+    return "-" if value is None else "0" if value == 0 else f"-{value:.{digits}g}"
 
 
 def thinned(points: Sequence[tuple[Any, float]], most: int = MOST_POINTS) -> list[tuple[Any, float]]:
@@ -120,8 +122,7 @@ def _ranks(history: Sequence[Mapping[str, Any]]) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     def plot(axes: Axes) -> None:
-        times, ranks = _points(history, "rank")
-        axes.plot(times, ranks, drawstyle="steps-post", color=PALETTE["accent"], marker="o", markersize=3)
+        _line(axes, history, "rank", "accent")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.invert_yaxis()
         axes.set_ylabel("rank")
@@ -133,11 +134,8 @@ def _ranks(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 def _scores(history: Sequence[Mapping[str, Any]]) -> Figure:
     def plot(axes: Axes) -> None:
-        for name, colour, label in (("leader_score", "muted", "the leader"), ("score", "accent", "the entry")):
-            times, values = _points(history, name)
-            axes.plot(
-                times, values, drawstyle="steps-post", color=PALETTE[colour], marker="o", markersize=3, label=label
-            )
+        _line(axes, history, "leader_score", "muted", "the leader")
+        _line(axes, history, "score", "accent", "the entry")
         axes.set_ylabel("score")
         axes.legend(loc="best")
         _dates(axes)
@@ -145,9 +143,21 @@ def _scores(history: Sequence[Mapping[str, Any]]) -> Figure:
     return draw("score", "Score over time", "In the leaderboard's own units.", plot, size=(9.4, 3.3))
 
 
+def _line(axes: Axes, history: Sequence[Mapping[str, Any]], name: str, colour: str, label: str = "") -> None:
+    times, values = _points(history, name)
+    # A poll between two gaps is a point without a line, so no point goes without a mark.
+    size = 3.5 if len(times) < 60 else 1.0
+    axes.plot(
+        times, values, drawstyle="steps-post", color=PALETTE[colour], marker="o", markersize=size, label=label or None
+    )
+
+
 def _dates(axes: Axes) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
+    first, last = axes.dataLim.intervalx
+    if last - first < SHORTEST:
+        axes.set_xlim((first + last - SHORTEST) / 2, (first + last + SHORTEST) / 2)
     locator = AutoDateLocator(tz=UTC)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -14,6 +14,9 @@ from roadwork_core import __version__
 from roadwork_core.component import component_info, is_component
 from roadwork_core.files import digest_json
 from roadwork_core.plugins import Plugins
+
+if TYPE_CHECKING:
+    from roadwork_core.spec import ResolvedSpec
 
 #: Keys that change how fast or where a run works, never what comes out.
 WITHOUT_EFFECT = ("data.workers", "tracker", "description")
@@ -46,6 +49,11 @@ def components_in(value: Any) -> Iterator[Any]:
     elif isinstance(value, tuple | list):
         for item in value:
             yield from components_in(item)
+
+
+def components_of_run(resolved: ResolvedSpec) -> Iterator[Any]:
+    """Every component instance in the tables of a spec that a run reads."""
+    return components_in([getattr(resolved.spec, table) for table in resolved.experiment])
 
 
 def plugin_versions(components: Sequence[Any], plugins: Plugins) -> dict[str, str]:

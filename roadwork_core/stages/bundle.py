@@ -185,10 +185,9 @@ def _evidence(policy: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str
 
 
 def _provenance(ctx: StageContext, report: Mapping[str, Any]) -> dict[str, Any]:
-    from roadwork_core.runs.fingerprint import components_in, git_state
+    from roadwork_core.runs.fingerprint import components_of_run, git_state
 
-    parts = [getattr(ctx.spec, table) for table in ctx.resolved.experiment]
-    owners = [ctx.plugins.owner(component) for component in components_in(parts)]
+    owners = [ctx.plugins.owner(component) for component in components_of_run(ctx.resolved)]
     git = git_state()
     return {
         "roadwork": __version__,

@@ -130,6 +130,13 @@ def test_a_webhook_hears_of_an_alarm_when_it_begins_and_not_while_it_stands(
     assert {request.method for request in hook.requests} == {"POST"}
 
 
+def test_an_entry_that_leaves_from_a_good_rank_is_one_message(history: History, hook: StandInBoard) -> None:
+    made = watcher(history, 3, None, rules=Rules(worst=5), webhook=hook.url)
+    made.look()
+    assert [alert.kind for alert in made.look().alerts] == ["absent", "rank"]
+    assert [one["kind"] for one in sent(hook)] == ["absent"]
+
+
 def test_without_a_webhook_nothing_is_sent_then_or_later(history: History, hook: StandInBoard) -> None:
     watcher(history, 9, rules=Rules(worst=5)).look()
     watcher(history, 9, rules=Rules(worst=5), webhook=hook.url).look()
