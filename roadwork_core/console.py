@@ -24,6 +24,7 @@ class Console:
         self.as_json = as_json
         self._stdout = stdout
         self._stderr = stderr
+        self._said: set[str] = set()
 
     @property
     def stdout(self) -> IO[str]:
@@ -58,6 +59,12 @@ class Console:
     def info(self, text: str) -> None:
         if self.verbosity >= 0:
             self._message(text)
+
+    def info_once(self, text: str) -> None:
+        """Says a message the first time only, for what is looked at more than once in a command."""
+        if text not in self._said:
+            self._said.add(text)
+            self.info(text)
 
     def detail(self, text: str) -> None:
         if self.verbosity >= 1:

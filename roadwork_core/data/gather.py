@@ -63,7 +63,8 @@ def list_samples(
     """What the dataset `component`, of that table of the spec, lists. Raises DataError where that is nothing."""
     info = component_info(component)
     key = digest_json([f"{plugins.qualified_name(component)}", component_options(component)])[:16]
-    context = DatasetContext(cache_dir=cache_dir / "datasets" / f"{info.name}-{key}", seed=seed, report=console.info)
+    place = cache_dir / "datasets" / f"{info.name}-{key}"
+    context = DatasetContext(cache_dir=place, seed=seed, report=console.info_once)
     samples = list(component.build(context))
     if not samples:
         raise DataError(f"the dataset {info.name} lists no samples", hint=f"check the options of [{table}]")

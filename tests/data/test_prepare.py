@@ -410,6 +410,14 @@ def test_a_spoilt_cache_is_done_without(tmp_path: Path, data: str) -> None:
     assert Prepared(context(tmp_path, data, attempt="again")).all_rows == first.all_rows
 
 
+def test_what_a_dataset_says_is_said_once_though_it_is_listed_twice(tmp_path: Path) -> None:
+    """For the fingerprint, and for the work."""
+    inner = folder_of(tmp_path / "data", {"clear": 40, "roadwork": 40}).strip().replace("\n", ", ")
+    ctx = context(tmp_path, f'use = "mixed"\nsources = [{{ dataset = {{ {inner} }}, name = "streets" }}]\n')
+    prepare.fingerprint_inputs(ctx)
+    assert Prepared(ctx).messages.count("mixed: streets 80") == 1
+
+
 def test_the_fingerprint_follows_the_files(tmp_path: Path, data: str) -> None:
     ctx = context(tmp_path, data)
     before = prepare.fingerprint_inputs(ctx)
