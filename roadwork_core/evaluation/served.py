@@ -73,8 +73,8 @@ def served_of_store(
     known = truth >= 0
     labelled = Scores(logits=logits[known], labels=truth[known], groups=groups[known]) if known.any() else None
     kept = store.features_of([one.seen.key for one in found])
-    rows = [kept.get(one.seen.key, ()) for one in found]
-    alike = {len(row) for row in rows} == {max(len(row) for row in rows)} and len(rows[0]) > 0
+    rows = [kept.get(one.seen.key) for one in found]
+    alike = None not in rows and len({len(row) for row in rows if row is not None}) == 1
     return Served(
         scores=Scores(logits=logits, labels=None, groups=groups),
         features=np.array(rows, dtype=np.float64) if alike else None,

@@ -106,9 +106,9 @@ class FeedbackStore(Database):
             for row in self._connection.execute(f"{statement} ORDER BY p.id", values):
                 yield _recorded(row)
 
-    def features_of(self, keys: Sequence[str]) -> dict[str, tuple[float, ...]]:
-        """The features of predictions by key, of those that have any."""
-        found: dict[str, tuple[float, ...]] = {}
+    def features_of(self, keys: Sequence[str]) -> dict[str, array[float]]:
+        """The features of predictions by key, float32, of those that have any."""
+        found: dict[str, array[float]] = {}
         with self._told():
             for start in range(0, len(keys), 500):
                 part = keys[start : start + 500]
@@ -171,13 +171,13 @@ def _packed(values: Sequence[float] | None, code: str) -> bytes | None:
     return packed.tobytes()
 
 
-def _unpacked(content: bytes | None, code: str) -> tuple[float, ...] | None:
+def _unpacked(content: bytes | None, code: str) -> array[float] | None:
     if content is None:
         return None
-    packed = array(code, content)
+    packed: array[float] = array(code, content)
     if sys.byteorder == "big":
         packed.byteswap()
-    return tuple(packed)
+    return packed
 
 
 def _recorded(row: Sequence[Any]) -> Recorded:
