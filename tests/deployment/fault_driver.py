@@ -8,22 +8,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from roadwork_core.bundle import Level, verify
 from roadwork_core.deployment import Deployment
-
-CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.chmod", "shutil.rmtree"}
-
-
-def changes(event: str, arguments: tuple[Any, ...]) -> bool:
-    if event == "open":
-        flags = arguments[2]
-        return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-    return event in CHANGES
+from tests.faults import kill_before
 
 
 def deploy(work: Path, bundle: Path, bundle_id: str) -> None:
@@ -33,20 +24,6 @@ def deploy(work: Path, bundle: Path, bundle_id: str) -> None:
         entry = {"time": "2026-01-01T00:00:00", "event": "deploy", "who": "me", "why": "", "bundle_id": bundle_id}
         deployment.switch(version, entry)
         deployment.prune(2)
-
-
-def child(work: Path, bundle: Path, bundle_id: str, limit: int) -> None:
-    count = 0
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal count
-        if changes(event, arguments):
-            count += 1
-            if count == limit:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
-    deploy(work, bundle, bundle_id)
 
 
 def state(work: Path) -> dict[str, Any]:
@@ -68,7 +45,8 @@ def main(template: Path, work: Path, bundle: Path, bundle_id: str) -> None:
         shutil.copytree(template, work, symlinks=True)
         process = os.fork()
         if process == 0:
-            child(work, bundle, bundle_id, limit)
+            kill_before(limit)
+            deploy(work, bundle, bundle_id)
             os._exit(0)
         _, status = os.waitpid(process, 0)
         if os.WIFEXITED(status):

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from attrs import define, field
 
+from tests.faults import kill_before
+
 ROOT = Path(__file__).parents[2]
 PRELOADED = (
     *("torch", "torchvision.transforms.v2", "accelerate", "peft", "transformers.models.dinov2", "matplotlib.figure"),
@@ -86,17 +88,24 @@ class Server:
             text=True,
         )
 
-    def start(self, argv: Sequence[object], cwd: Path, env: dict[str, str] | None = None) -> Started:
-        """Begins `roadwork ARGV` in the folder `cwd`, outside of any git checkout."""
+    def start(
+        self, argv: Sequence[object], cwd: Path, env: dict[str, str] | None = None, *, kill_before: int = 0
+    ) -> Started:
+        """Begins `roadwork ARGV` in the folder `cwd`, outside of any git checkout.
+
+        It is killed before its change of a file with the number `kill_before`, if it comes so far.
+        """
         self._number += 1
         out, err = (self._folder / f"{self._number}.{stream}" for stream in ("out", "err"))
-        pid = self.ask("start", [str(word) for word in argv], str(cwd), str(out), str(err), env or {})
+        pid = self.ask("start", [str(word) for word in argv], str(cwd), str(out), str(err), env or {}, kill_before)
         assert pid is not None
         return Started(pid, out, err, self)
 
-    def run(self, argv: Sequence[object], cwd: Path, env: dict[str, str] | None = None) -> Started:
+    def run(
+        self, argv: Sequence[object], cwd: Path, env: dict[str, str] | None = None, *, kill_before: int = 0
+    ) -> Started:
         """Runs it to its end."""
-        started = self.start(argv, cwd, env)
+        started = self.start(argv, cwd, env, kill_before=kill_before)
         started.wait()
         return started
 
@@ -131,7 +140,7 @@ def _ended(pid: int, options: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if found else None
 
 
-def _fork(argv: list[str], cwd: str, out: str, err: str, env: dict[str, str]) -> int:
+def _fork(argv: list[str], cwd: str, out: str, err: str, env: dict[str, str], limit: int) -> int:
     # The files are there before the process id is known to the one who reads them.
     streams = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644) for path in (out, err)]
     pid = os.fork()
@@ -148,6 +157,8 @@ def _fork(argv: list[str], cwd: str, out: str, err: str, env: dict[str, str]) ->
         os.environ.update(env)
         from roadwork_core.cli import main
 
+        if limit:
+            kill_before(limit)
         code = main(argv)
     finally:
         sys.stdout.flush()
