@@ -34,6 +34,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="train in N processes of this machine, on as many GPUs or on the CPU (default: 1)",
     )
+    parser.add_argument(
+        "--shard",
+        action="store_true",
+        help="each process holds a share of the weights while it trains (FSDP2), for models that do not fit",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say which stages would run, and stop")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON document")
 
@@ -66,6 +71,8 @@ def handle(options: argparse.Namespace, console: Console) -> int:
         )
     if is_shared():
         return _as_one_of_several(options, console)
+    if options.shard and (options.processes or 1) == 1:
+        raise UsageError("--shard: one process has all weights", hint="add --processes N, or use a launcher")
     if (options.processes or 1) > 1 and not options.dry_run:
         return _launch(options)
     return _alone(options, console)
@@ -104,7 +111,7 @@ def _launch(options: argparse.Namespace) -> int:
     arguments = ["run", str(options.spec), "--runs-dir", str(options.runs_dir)]
     for name, values in (("--set", options.overrides), ("--unset", options.unset)):
         arguments += [f"{name}={value}" for value in values]
-    for name in ("json", "quiet", "verbose", "traceback"):
+    for name in ("shard", "json", "quiet", "verbose", "traceback"):
         if getattr(options, name, False):
             arguments.append(f"--{name}")
     return launch(arguments, options.processes)
@@ -118,7 +125,7 @@ def _as_one_of_several(options: argparse.Namespace, console: Console) -> int:
     team = join()
     try:
         with _terminate_as_interrupt():
-            team.connect()
+            team.connect(shared_weights=options.shard)
             code = _alone(options, console, team)
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT

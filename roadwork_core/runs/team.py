@@ -17,6 +17,8 @@ from attrs import define, field
 
 from roadwork_core.errors import RoadworkError, UsageError
 
+from .sharding import settle_sharding
+
 #: Set by `roadwork run --processes` for the processes that it starts: where they meet, and the end of a pipe that
 #: closes when they are to end.
 MEETING, LIFELINE = "ROADWORK_MEETING", "ROADWORK_LIFELINE"
@@ -58,12 +60,13 @@ class Team:
         """Whether this is the process that holds the lock and writes."""
         return self.rank == 0
 
-    def connect(self) -> None:
-        """Makes the process group that torch and Accelerate compute in.
+    def connect(self, *, shared_weights: bool = False) -> None:
+        """Makes the process group that torch and Accelerate compute in; `shared_weights`: each holds a share of them.
 
-        Raises UsageError where there are more processes than devices, or where they are to share out the weights.
+        Raises UsageError where there are more processes than devices, or for a launcher's way to divide a model that a
+        run does not have.
         """
-        _refuse_shards()
+        settle_sharding(shared_weights)
         _choose_device()
         from accelerate import PartialState
         from accelerate.utils import parse_flag_from_env
@@ -189,20 +192,6 @@ def _meet(rank: int, world: int) -> tuple[Messages, dict[str, Any]]:
     base = dist.TCPStore(address, port, world, is_master=served, wait_for_workers=False, timeout=timedelta(minutes=10))
     group = dist.PrefixStore("group", base)
     return dist.PrefixStore("roadwork", base), {"store": group, "rank": rank, "world_size": world}
-
-
-#: What `accelerate launch` sets where every process is to hold a part of the weights only.
-_SHARDING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
-
-
-def _refuse_shards() -> None:
-    for name in _SHARDING:
-        if os.environ.get(name, "").lower() in ("1", "true", "yes"):
-            method = name.removeprefix("ACCELERATE_USE_")
-            raise UsageError(
-                f"{method} divides the weights among the processes, and a run keeps them whole in each",
-                hint="choose multi-GPU without it in `accelerate config`; an adapter such as lora needs less memory",
-            )
 
 
 def _choose_device() -> None:

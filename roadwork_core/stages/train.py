@@ -8,13 +8,14 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+import attrs
 import numpy as np
 import torch
 from attrs import frozen
 from torch import nn
 
 from roadwork_core.data.loading import read_rows, worker_count
-from roadwork_core.errors import DataError, RoadworkError
+from roadwork_core.errors import DataError, Problem, RoadworkError, SpecError
 from roadwork_core.files import canonical_json, pretty_json, write_atomic
 from roadwork_core.kinds import (
     AdapterContext,
@@ -35,6 +36,7 @@ from roadwork_core.model import (
     save_weights,
 )
 from roadwork_core.runs.fingerprint import library_versions, plugin_versions
+from roadwork_core.runs.sharding import shares_weights
 from roadwork_core.training.ema import Ema
 from roadwork_core.training.extraction import Extractor
 from roadwork_core.training.feature_feed import AsKept, HeadAlone, obstacle
@@ -44,9 +46,10 @@ from roadwork_core.training.groups import parameter_groups, set_training_mode
 from roadwork_core.training.kept import Keeper
 from roadwork_core.training.loop import Feed, Loop, Normaliser, Recipe
 from roadwork_core.training.plan import steps_per_epoch
-from roadwork_core.training.precision import make_accelerator, scaler_of
+from roadwork_core.training.precision import Precision, make_accelerator, scaler_of
 from roadwork_core.training.progress import Progress
 from roadwork_core.training.selection import best_epoch
+from roadwork_core.training.shards import explained, is_sharded, shard
 from roadwork_core.training.shared_norm import share_batch_norm
 from roadwork_core.training.snapshot import Position, Snapshot
 
@@ -117,7 +120,10 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
         console.info(choice.note)
     if choice.warning:
         console.warn(choice.warning)
-    parts = _build(ctx, splits, accelerator.device)
+    if shared := shares_weights() and accelerator.num_processes > 1:
+        _refuse_scaling(choice.precision)
+    # A model that is to be divided may not fit on the device before it is.
+    parts = _build(ctx, splits, torch.device("cpu") if shared else accelerator.device)
     if accelerator.num_processes > 1:
         share_batch_norm(parts.model)
     counts = parameter_counts(parts.model)
@@ -127,15 +133,21 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     accelerator.init_trackers(ctx.run.name, config=_flat(ctx.resolved.values))
     try:
         source = _source(ctx, splits, parts, accelerator)
-        position = _loop(ctx, splits, parts, source, accelerator).run()
+        if shared:
+            parts = _shared(ctx, parts, source, accelerator.device)
+        loop = _loop(ctx, splits, parts, source, accelerator)
+        position = loop.run()
         # The checkpoint goes with the stage: not before all processes have read the best weights from it.
         accelerator.wait_for_everyone()
     except RuntimeError as error:
-        raise _explained(error, compiled=spec.train.compile) from error
+        raise (explained(error) or _explained(error, compiled=spec.train.compile)) from error
     finally:
         for tracker in accelerator.trackers if accelerator.is_main_process else ():
             tracker.finish()
     if accelerator.is_main_process:
+        if is_sharded(parts.model):
+            parts = _build(ctx, splits, torch.device("cpu"))
+            loop.snapshot.load_best(position, into=parts.model)
         _write(ctx, splits, parts, position)
     best = best_epoch(position.history, spec.train.select_by)
     return {
@@ -186,6 +198,24 @@ def _build(ctx: StageContext, splits: _Splits, device: torch.device) -> _Parts:
     )
 
 
+def _refuse_scaling(precision: Precision) -> None:
+    if precision is Precision.FP16:
+        problem = "fp16 scales gradients by what the whole of them allows, and here each process has a share"
+        raise SpecError([Problem(problem, key="train.precision", hint='use "bf16" or "fp32"')])
+
+
+def _shared(ctx: StageContext, parts: _Parts, source: _Source, device: torch.device) -> _Parts:
+    """The model with a share of its weights in this process; whole where only the head is computed."""
+    if source.features is not None:
+        ctx.console.info("weights are not shared out: with kept features only the head is computed")
+        return parts
+    backbone = parts.adapted.module
+    own = [name for name, parameter in backbone.named_parameters() if id(parameter) in parts.original]
+    shard(parts.model, cast(Any, backbone).blocks(), device)
+    ctx.console.info(f"weights: one share in each of {torch.distributed.get_world_size()} processes")
+    return attrs.evolve(parts, original=frozenset(id(backbone.get_parameter(name)) for name in own))
+
+
 def _augmentations(ctx: StageContext, splits: _Splits, parts: _Parts, on: str) -> list[Any]:
     context = AugmentationContext(image_size=parts.preprocessing.size, num_classes=len(splits.classes))
     return [augment.component.build(context) for augment in ctx.spec.augment if augment.on == on]
@@ -216,6 +246,7 @@ def _source(ctx: StageContext, splits: _Splits, parts: _Parts, accelerator: Acce
 
 def _features(ctx: StageContext, splits: _Splits, parts: _Parts, accelerator: Accelerator) -> _Source:
     spec, train = ctx.spec, ctx.spec.train
+    parts.model.to(accelerator.device)
     keeper = Keeper(
         cache=FeatureCache(ctx.cache_dir / FEATURES, limit=int(train.feature_cache_gib * 2**30)),
         extractor=Extractor(
@@ -259,7 +290,9 @@ def _loop(ctx: StageContext, splits: _Splits, parts: _Parts, source: _Source, ac
     scheduler = spec.scheduler.build(
         SchedulerContext(optimizer=optimizer, total_steps=steps * train.epochs, steps_per_epoch=steps)
     )
-    forward: Any = accelerator.prepare_model(source.forward) if accelerator.num_processes > 1 else source.forward
+    forward: Any = source.forward
+    if accelerator.num_processes > 1 and not is_sharded(forward):
+        forward = accelerator.prepare_model(forward)
     return Loop(
         recipe=Recipe(
             epochs=train.epochs,

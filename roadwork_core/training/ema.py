@@ -11,6 +11,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from roadwork_core.errors import RoadworkError
 
+from .shards import fill, own_share
+
 
 def warmed_decay(decay: float, step: int) -> float:
     """min(decay, (1 + t) / (10 + t)) after t optimizer steps, so that the random start is soon forgotten."""
@@ -37,7 +39,8 @@ class Ema:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Takes in the weights after optimizer step number `step` (from 1)."""
-        torch._foreach_lerp_(self._mean, self._live(), 1.0 - warmed_decay(self.decay, step))
+        means, live = ([own_share(tensor) for tensor in tensors] for tensors in (self._mean, self._live()))
+        torch._foreach_lerp_(means, live, 1.0 - warmed_decay(self.decay, step))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -56,16 +59,16 @@ class Ema:
             mean.copy_(kept)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The averages by the name of the parameter or buffer."""
+        """The averages by the name of the parameter or buffer, divided as these are."""
         return dict(zip((*self._parameters, *self._statistics), self._mean, strict=True))
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes back what `tensors` gave. Raises RoadworkError where the names differ."""
+        """Takes back what `tensors` gave, whole. Raises RoadworkError where the names differ."""
         own = self.tensors()
         if own.keys() != tensors.keys():
             raise RoadworkError("the averaged weights are of another model")
         for name, mean in own.items():
-            mean.copy_(tensors[name])
+            fill(mean, tensors[name])
 
 
 def _averaged(module: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, tuple[nn.Module, str]]]:

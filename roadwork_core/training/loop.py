@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +23,7 @@ from .plan import Window, epoch_windows, steps_per_epoch
 from .progress import Progress
 from .second_look import Ascending, recorded, statistics_kept
 from .selection import best_epoch, epoch_metrics, out_of_patience
+from .shards import in_step, is_sharded
 from .snapshot import Position, Snapshot
 from .validation import Batch, val_select_logits
 
@@ -112,6 +114,14 @@ class Loop:
     _interval: int = field(init=False, default=1)
 
     @property
+    def _sharded(self) -> bool:
+        return is_sharded(self.snapshot.model)
+
+    @property
+    def _writes(self) -> bool:
+        return bool(self.accelerator.is_main_process)
+
+    @property
     def steps(self) -> int:
         """Optimizer steps of an epoch."""
         return steps_per_epoch(self.feed.size, self.recipe.batch_size, self.recipe.accumulate)
@@ -190,7 +200,8 @@ class Loop:
                     return None
                 raise
             self._seed(number)
-            syncs = world == 1 or number == len(window.batches) - 1
+            # Gradients that wait for the others are whole: too much for a process that holds a share of the weights.
+            syncs = world == 1 or self._sharded or number == len(window.batches) - 1
             with nullcontext() if syncs else self.accelerator.no_sync(self.forward):
                 losses = self._losses(images, targets)
                 factor = world / window.samples if micro.counted else 0.0
@@ -315,8 +326,8 @@ class Loop:
         now = time.monotonic()
         self.position.seconds += now - self._clock
         self._clock = now
-        if self.accelerator.is_main_process:
-            self.snapshot.save(self.position)
+        if self._writes or self._sharded:
+            self.snapshot.save(self.position, write=self._writes)
         self._saved_at = time.monotonic()
         self._save_cost = self._saved_at - now
 
@@ -349,11 +360,11 @@ class Loop:
                 best = best_epoch(position.history, recipe.select_by)
                 improved = best is not None and best.epoch == line["epoch"]
                 if improved:
-                    position.best = snapshot.keep_best(position.epoch + 1, write=self.accelerator.is_main_process)
+                    position.best = snapshot.keep_best(position.epoch + 1, write=self._writes)
         if metrics is None:
             self._interrupt()
         self._shown.epoch(line, recipe.select_by, best=improved)
-        if self.accelerator.is_main_process:
+        if self._writes:
             self.on_epoch(line)
         position.epoch += 1
         position.window, position.loss_sum, position.seconds, position.rates = 0, 0.0, 0.0, {}
@@ -367,8 +378,9 @@ class Loop:
         self._shown.validation(self.position.epoch + 1)
         self.snapshot.model.eval()
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        batches = ((self._inputs(images), targets) for images, targets in self.feed.validation(rank, world))
         found = val_select_logits(
-            ((self._inputs(images), targets) for images, targets in self.feed.validation(rank, world)),
+            in_step(batches, self._stand_in, self.accelerator) if self._sharded else batches,
             self.forward,
             self.accelerator,
             num_classes=self.recipe.num_classes,
@@ -385,3 +397,8 @@ class Loop:
                 hint="lower optimizer.lr or set train.clip_norm",
             )
         return epoch_metrics(logits, labels, self.recipe.positive)
+
+    def _stand_in(self) -> Tensor:
+        """The input that the first picture of val_select makes alone."""
+        images, _ = next(iter(self.feed.validation(0, sys.maxsize)))
+        return self._inputs(images)

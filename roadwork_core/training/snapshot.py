@@ -14,6 +14,7 @@ from roadwork_core.errors import RoadworkError
 
 from .checkpoint import Checkpoint, from_json, read_checkpoint, read_state, to_json, write_checkpoint
 from .ema import Ema
+from .shards import fill, gathered, whole
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -40,7 +41,10 @@ class Position:
 
 @define(kw_only=True)
 class Snapshot:
-    """The live objects that a checkpoint is taken of and restored into; `folder` keeps it."""
+    """The live objects that a checkpoint is taken of and restored into; `folder` keeps it.
+
+    Files hold whole tensors. Where the model is divided among processes, all of them save and one of them writes.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -57,7 +61,7 @@ class Snapshot:
     def path(self) -> Path:
         return self.folder / CHECKPOINT
 
-    def save(self, position: Position) -> None:
+    def save(self, position: Position, *, write: bool = True) -> None:
         """Writes the checkpoint, then forgets weights of epochs that are no longer the best."""
         tensors = {f"model.{name}": tensor for name, tensor in changing_tensors(self.model).items()}
         if self.ema:
@@ -69,6 +73,9 @@ class Snapshot:
             "scheduler": to_json(self.scheduler.state_dict(), tensors, "scheduler"),
             "scaler": to_json(self.scaler.state_dict(), tensors, "scaler") if self.scaler else None,
         }
+        tensors = gathered(tensors, keep=write)
+        if not write:
+            return
         write_checkpoint(self.path, state, tensors)
         for path in self.folder.glob("best-*.safetensors"):
             if path.name != position.best:
@@ -100,19 +107,25 @@ class Snapshot:
     def keep_best(self, epoch: int, *, write: bool) -> str:
         """The name of the file with the weights of `epoch`; where `write`, those that the model has now go into it."""
         name = f"best-{epoch}.safetensors"
+        tensors = gathered(changing_tensors(self.model), keep=write)
         if write:
-            write_checkpoint(self.folder / name, {"epoch": epoch}, changing_tensors(self.model))
+            write_checkpoint(self.folder / name, {"epoch": epoch}, tensors)
         return name
 
-    def load_best(self, position: Position) -> None:
-        """Gives the model the weights of the best epoch."""
+    def load_best(self, position: Position, into: nn.Module | None = None) -> None:
+        """Gives the model the weights of the best epoch; or another one, built as this was and not trained.
+
+        Raises RoadworkError where the weights are missing, or `into` does not have the weights that do not train.
+        """
+        if into is not None and frozen_digest(into) != self._frozen:
+            raise RoadworkError("the weights that do not train are not those of the model that was trained")
         path = self.folder / str(position.best)
         best = read_checkpoint(path)
         if best is None:
             raise RoadworkError(
                 "the weights of the best epoch are missing", path=path, hint=f"delete {self.path} to train anew"
             )
-        load_changing_tensors(self.model, best.tensors, path)
+        load_changing_tensors(self.model if into is None else into, best.tensors, path)
 
 
 def changing_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -134,7 +147,7 @@ def load_changing_tensors(model: nn.Module, tensors: Mapping[str, Tensor], path:
         )
     with torch.no_grad():
         for name, tensor in own.items():
-            tensor.copy_(tensors[name])
+            fill(tensor, tensors[name])
 
 
 def frozen_digest(model: nn.Module) -> str:
@@ -142,7 +155,7 @@ def frozen_digest(model: nn.Module) -> str:
     digest = 0
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
-            value = int(torch.hash_tensor(parameter.detach()).item())
+            value = int(torch.hash_tensor(whole(parameter.detach())).item())
             digest = (digest * 1_000_003 + value + len(name)) % 2**64
     return f"{digest:016x}"
 
@@ -155,7 +168,8 @@ def _optimizer_state(found: Checkpoint, optimizer: torch.optim.Optimizer) -> dic
         for name, value in values.items():
             # Fused kernels walk a weight and its moments side by side in memory: same layout as the weight.
             if isinstance(value, Tensor) and value.shape == like.shape and value.ndim:
-                values[name] = torch.empty_like(like, dtype=value.dtype, device="cpu").copy_(value)
+                values[name] = torch.empty_like(like, dtype=value.dtype)
+                fill(values[name], value)
     return dict(state)
 
 

@@ -29,7 +29,8 @@ def val_select_logits(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
     """Logits float64 (n, C) and class indices int64 (n,) in the split's order, the same in every process.
 
-    `batches` are this process's share, as the model's input on its device and int64 (N,). None when one process alone
+    `batches` are this process's share, as the model's input on its device and int64 (N,) (or fewer: what the inputs
+    beyond them give is left out). None when one process alone
     was `stopped`.
     """
     device = accelerator.device
@@ -38,7 +39,7 @@ def val_select_logits(
     forward = forward if accelerator.num_processes == 1 else accelerator.unwrap_model(forward)
     for inputs, targets in batches:
         with autocast():
-            logits.append(forward(inputs).float())
+            logits.append(forward(inputs).float()[: len(targets)])
         labels.append(targets.to(device))
         if accelerator.num_processes == 1 and stopped():
             return None

@@ -317,6 +317,7 @@ def test_a_second_run_is_refused_once(spec: Path, tmp_path: Path) -> None:
     ("more", "environment", "said"),
     [
         (["--processes", "0"], {}, "at least one process"),
+        (["--shard"], {}, "one process has all weights"),
         (["--processes", "2"], {"WORLD_SIZE": "2", "RANK": "0"}, "a launcher has started this process"),
     ],
 )
@@ -329,11 +330,23 @@ def test_a_number_of_processes_that_cannot_be_is_wrong_usage(
 
 
 @pytest.mark.slow
-def test_weights_in_parts_are_refused_once(spec: Path, tmp_path: Path) -> None:
-    done = run(roadwork(spec, tmp_path, "--processes", "2"), ACCELERATE_USE_FSDP="true")
+def test_a_way_to_divide_the_model_that_a_run_does_not_know_is_refused_once(spec: Path, tmp_path: Path) -> None:
+    done = run(roadwork(spec, tmp_path, "--processes", "2"), ACCELERATE_USE_DEEPSPEED="true")
     assert done.returncode == 2
-    assert done.stderr.count("error: FSDP divides the weights") == done.stderr.count("error") == 1
+    assert done.stderr.count("error: DEEPSPEED divides the model") == done.stderr.count("error") == 1
     assert not (tmp_path / "toy").exists()
+
+
+@pytest.mark.slow
+def test_a_share_of_the_weights_in_each_process_leads_to_the_same(spec: Path, alone: Path, tmp_path: Path) -> None:
+    """FSDP2 as Accelerate's launcher asks for it; BatchNorm, averaged weights, accumulation and clipping included."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version", "2"]
+    options = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    done = run([*launcher, *options, "--main_process_port", "0", *roadwork(spec, tmp_path)[1:]])
+    run_dir = Path(result_of(done)["run_dir"])
+    assert "one share in each of 2 processes" in done.stderr
+    assert_same_training(run_dir, alone)
+    assert files(run_dir) == files(alone)
 
 
 def test_a_wrong_spec_is_said_once_before_any_process_starts(spec: Path, tmp_path: Path) -> None:

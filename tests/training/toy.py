@@ -27,6 +27,7 @@ from roadwork_core.training.groups import parameter_groups, set_training_mode
 from roadwork_core.training.loop import Loop, Recipe
 from roadwork_core.training.precision import make_accelerator, scaler_of
 from roadwork_core.training.progress import Progress
+from roadwork_core.training.shards import shard
 from roadwork_core.training.snapshot import Snapshot
 
 PREPROCESSING = Preprocessing(size=(8, 8), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -120,6 +121,7 @@ def make_loop(
     console: Console | None = None,
     on_epoch: Callable[[Mapping[str, Any]], None] = lambda line: None,
     precision: str = "fp32",
+    sharded: bool = False,
     **recipe: Any,
 ) -> Loop:
     model = model or toy_model()
@@ -138,6 +140,8 @@ def make_loop(
     }
     made = Recipe(**settings)
     accelerator, _ = make_accelerator(precision)
+    if sharded:
+        shard(model, [model.backbone.get_submodule("conv")], accelerator.device)
     original = {id(parameter) for parameter in model.backbone.parameters()}
     groups = parameter_groups(model.backbone, model.head, original, LrScale())
     built = optimizer(OptimizerContext(groups=groups))
@@ -157,7 +161,7 @@ def make_loop(
             scaler=scaler_of(accelerator),
             folder=folder,
         ),
-        forward=accelerator.prepare_model(model) if accelerator.num_processes > 1 else model,
+        forward=model if sharded or accelerator.num_processes == 1 else accelerator.prepare_model(model),
         set_training_mode=lambda: set_training_mode(model.backbone, model.head),
         loss=loss,
         progress=lambda done: Progress(spoken, epochs=made.epochs, steps=steps, done=done),

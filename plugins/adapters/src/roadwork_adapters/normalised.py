@@ -75,7 +75,8 @@ class NormalisedUpdate(nn.Module):
         self.scale = scale
         self.dropout = nn.Dropout(dropout)
         weight = base_layer.weight.detach()
-        self.log_tau = nn.Parameter(torch.tensor(math.log(tau), device=weight.device))
+        # A vector of one: what has no axis cannot be shared out among processes (FSDP2).
+        self.log_tau = nn.Parameter(torch.tensor([math.log(tau)], device=weight.device))
         self.magnitude = nn.Parameter(torch.linalg.vector_norm(weight.float().flatten(1), dim=1) + self.log_tau.exp())
         self.magnitude.requires_grad_(True)
         self.to(weight.device)

@@ -22,7 +22,7 @@ _LR_HELP = "learning rate at its highest, before each group's factor"
 _DECAY_HELP = "decay of weights; never of biases and norms"
 _BETAS_HELP = "decay of the running mean and of the running square"
 _EPS_HELP = "added to the root of the running square"
-_IMPLEMENTATION_HELP = "how a step is computed; auto: fused where the device has it, else foreach"
+_IMPLEMENTATION_HELP = "how a step is computed; auto: fused where torch has it for such weights, else foreach"
 
 
 @component("optimizer", "adamw")
@@ -257,6 +257,10 @@ _FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
 def _implementation(name: Implementation, ctx: OptimizerContext) -> dict[str, Any]:
     if name == "auto":
         params = [parameter for group in ctx.groups for parameter in group.params]
-        fits = all(param.device.type in _FUSED_DEVICES and param.is_floating_point() for param in params)
+        # Weights that are divided among processes (DTensor) have no fused step of every optimizer.
+        fits = all(
+            param.device.type in _FUSED_DEVICES and param.is_floating_point() and not hasattr(param, "device_mesh")
+            for param in params
+        )
         name = "fused" if fits else "foreach"
     return {"fused": True} if name == "fused" else {"foreach": name == "foreach"}

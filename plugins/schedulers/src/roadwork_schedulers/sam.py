@@ -35,7 +35,7 @@ class SharpnessAware(torch.optim.Optimizer):
             return
         self._kept = [(weight, weight.detach().clone()) for weight in weights]
         gradients = [weight.grad for weight in weights]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        norm = torch.nn.utils.get_total_norm(gradients)
         # All gradients are zero at a stationary point, where there is no uphill.
         scale = self._rho / norm.clamp_min(torch.finfo(norm.dtype).tiny)
         torch._foreach_add_(weights, torch._foreach_mul(gradients, scale))
