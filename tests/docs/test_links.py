@@ -49,5 +49,5 @@ def test_no_page_names_a_place_of_this_machine() -> None:
 
 
 def test_every_block_says_its_language() -> None:
-    spoken = {"sh", "toml", "python", "text", "csv", "json"}
+    spoken = {"sh", "toml", "python", "text", "csv", "json", "yaml"}
     assert [block.where for page in pages() for block in blocks(page) if block.language not in spoken] == []

@@ -339,10 +339,13 @@ def test_a_way_to_divide_the_model_that_a_run_does_not_know_is_refused_once(spec
 
 @pytest.mark.slow
 def test_a_share_of_the_weights_in_each_process_leads_to_the_same(spec: Path, alone: Path, tmp_path: Path) -> None:
-    """FSDP2 as Accelerate's launcher asks for it; BatchNorm, averaged weights, accumulation and clipping included."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version", "2"]
-    options = ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    done = run([*launcher, *options, "--main_process_port", "0", *roadwork(spec, tmp_path)[1:]])
+    """FSDP2 as the documented file asks for it; BatchNorm, averaged weights, accumulation and clipping included."""
+    page = (ROOT / "docs/how-to/several-processes.md").read_text()
+    config = tmp_path / "accelerate.yaml"
+    config.write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    options = ["--num_processes", "2", "--main_process_port", "0"]
+    done = run([*launcher, *options, *roadwork(spec, tmp_path)[1:]])
     run_dir = Path(result_of(done)["run_dir"])
     assert "one share in each of 2 processes" in done.stderr
     assert_same_training(run_dir, alone)
