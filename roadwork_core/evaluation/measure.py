@@ -102,6 +102,9 @@ def measure(
         "split": data.name,
         "n": judge.n,
         "groups": len(np.unique(judge.group_names)),
+        "groups_by_class": {
+            name: len(np.unique(judge.group_names[judge.labels == index])) for index, name in enumerate(data.classes)
+        },
         "classes": list(data.classes),
         "positive": data.classes[decider.positive],
         "negative": data.classes[1 - decider.positive] if binary else None,

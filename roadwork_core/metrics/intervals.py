@@ -156,22 +156,32 @@ def bootstrap_counts(
     """The interval of a metric of decisions from its counts per group (groups, 4), by bca or percentile.
 
     With fewer than two groups nothing can be said of the spread, and the bounds are nan. Where no resample changes
-    the metric, the other bound is what the number of groups still allows.
+    the metric, the other bound is what the number of groups still allows. Resamples that lack a class are left out:
+    a rate of that class is 0 there by convention alone.
     """
     groups, n = table.shape[0], int(table.sum())
     total = table.sum(axis=0)
     value = float(metric(Counts.from_columns(total)))
     if groups < 2:
         return Estimate(value, math.nan, math.nan, level, f"group_bootstrap_{method}", n, groups)
-    values = metric(Counts.from_columns(resampled_totals(table, resamples, np.random.default_rng(seed))))
+    drawn = resampled_totals(table, resamples, np.random.default_rng(seed))
+    values = _where_classes_are(total, drawn, metric(Counts.from_columns(drawn)))
     if method == "bca":
-        jackknife = metric(Counts.from_columns(total - table))
+        left = total - table
+        jackknife = _where_classes_are(total, left, metric(Counts.from_columns(left)))
         low, high = bca_interval(values, value, jackknife, level)
     else:
         low, high = percentile_interval(values, level)
-    if (values == value).all():
+    if (values[np.isfinite(values)] == value).all():
         low, high = _without_spread(table, metric, value, level)
     return Estimate(value, low, high, level, f"group_bootstrap_{method}", n, groups)
+
+
+def _where_classes_are(total: Floats, drawn: Floats, values: Floats) -> Floats:
+    """The values (R,) of drawn totals (R, 4), nan where a class of the whole was not drawn."""
+    whole, counts = Counts.from_columns(total), Counts.from_columns(drawn)
+    lacks = ((counts.positives == 0) & (whole.positives > 0)) | ((counts.negatives == 0) & (whole.negatives > 0))
+    return np.where(lacks, np.nan, values)
 
 
 def _without_spread(table: Floats, metric: CountMetric, value: float, level: float) -> tuple[float, float]:
@@ -226,7 +236,8 @@ def paired_difference(
 ) -> Estimate:
     """The interval of metric(second) - metric(first) on the same groups, both drawn together.
 
-    `first` and `second` are counts per group (groups, 4) of two deciders on the same samples.
+    `first` and `second` are counts per group (groups, 4) of two deciders on the same samples. Resamples that lack a
+    class are left out.
     """
     if first.shape != second.shape or not np.allclose(first.sum(axis=1), second.sum(axis=1)):
         raise InvalidScores("a paired difference needs both deciders' counts on the same groups")
@@ -241,6 +252,7 @@ def paired_difference(
     groups, n = first.shape[0], int(first.sum())
     if groups < 2:
         return Estimate(value, math.nan, math.nan, level, "paired_group_bootstrap", n, groups)
-    values = difference(resampled_totals(both, resamples, np.random.default_rng(seed)))
+    drawn = resampled_totals(both, resamples, np.random.default_rng(seed))
+    values = _where_classes_are(first.sum(axis=0), drawn[:, :4], difference(drawn))
     low, high = percentile_interval(values, level)
     return Estimate(value, low, high, level, "paired_group_bootstrap", n, groups)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 TEMPLATE = "report.html.j2"
 #: Metrics of which less is better, and which therefore get no bar from 0 to 1.
 LESS_IS_BETTER = frozenset({"nll", "brier", "ece", "aurc", "selective_risk"})
+#: With fewer groups of a class than this a bootstrap of them understates what is not known.
+FEW_GROUPS = 10
 TITLES = {
     "mcc": "MCC",
     "f1": "F1",
@@ -87,6 +89,7 @@ def render(report: Report) -> str:
         report=report,
         metrics=report.metrics,
         head=head,
+        few_groups=[name for name, n in report.metrics.get("groups_by_class", {}).items() if 0 < n < FEW_GROUPS],
         slices=slice_tables(report.metrics.get("slices", ())),
         decision_tiles=[_tile(name, head[name]) for name in DECISION_METRICS],
         score_tiles=[_tile(name, head[name]) for name in SCORE_METRICS],

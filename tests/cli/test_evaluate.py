@@ -175,6 +175,7 @@ def test_a_manifest_brings_groups_tags_and_its_own_splits(
 ) -> None:
     whole = evaluated(capsys, bundle, "--data", data.with_suffix(".csv"))
     assert (whole["n"], whole["groups"]) == (30, 15)
+    assert sum(whole["groups_by_class"].values()) >= 15
     assert [(part["tag"], part["value"], part["n"]) for part in whole["slices"]] == [
         ("weather", "rain", 15),
         ("weather", "sun", 15),

@@ -238,3 +238,18 @@ def test_decisions_without_a_mistake_are_not_certain(per_group: int) -> None:
     assert recall.low == pytest.approx(1 - stats.binomtest(0, 20).proportion_ci().high, abs=1e-9)
     never = bootstrap_counts(group_counts(labels, ~labels, groups), COUNT_METRICS["accuracy"])
     assert [never.low, never.high] == pytest.approx([0.0, share], abs=1e-9)
+
+
+@pytest.mark.parametrize("method", ["bca", "percentile"])
+@pytest.mark.parametrize("name", ["mcc", "precision", "recall", "f1"])
+def test_resamples_without_a_class_do_not_count_as_failures(name: str, method: str) -> None:
+    """Of 40 groups three are positive, so that one resample in twenty has none; right is never less than half."""
+    groups = np.repeat(np.arange(40), 10)
+    labels = groups < 3
+    predictions = labels & (np.arange(400) % 10 > groups)
+    predictions[np.flatnonzero(~labels)[:2]] = True
+    table = group_counts(labels, predictions, groups)
+    assert bootstrap_counts(table, COUNT_METRICS[name], method=method).low > 0.5
+    nothing = np.zeros_like(table)
+    nothing[:, 2], nothing[:, 3] = table[:, [0, 2]].sum(axis=1), table[:, [1, 3]].sum(axis=1)
+    assert paired_difference(nothing, table, COUNT_METRICS[name]).low > 0.5

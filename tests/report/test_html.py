@@ -147,6 +147,14 @@ def test_the_page_says_what_was_measured(report: Report) -> None:
         assert part in text, part
 
 
+@pytest.mark.parametrize(("groups", "warned"), [(4, True), (10, False)])
+def test_a_class_of_few_groups_is_named_as_a_reason_for_doubt(report: Report, groups: int, warned: bool) -> None:
+    metrics = {**report.metrics, "groups_by_class": {"no_roadwork": 47, "roadwork": groups}}
+    text = words(render(attrs.evolve(report, metrics=metrics)))
+    assert (f"Only {groups} groups hold “roadwork”" in text) == warned
+    assert "hold “no_roadwork”" not in text
+
+
 def test_the_same_report_is_the_same_page(report: Report) -> None:
     assert render(report) == render(report)
     metrics, _, _ = make_metrics()
