@@ -80,14 +80,26 @@ class SchedulerComponent(Protocol):
     def build(self, ctx: SchedulerContext) -> torch.optim.lr_scheduler.LRScheduler: ...
 
 
+def _itself(part: Tensor, rows: int = 0) -> Tensor:
+    """One process has all rows."""
+    return part
+
+
 @frozen(kw_only=True)
 class ObjectiveContext:
-    """`backbone` is the adapted student that trains; `total_steps` counts optimizer steps of the stage."""
+    """`backbone` is the adapted student that trains; `total_steps` counts optimizer steps of the stage.
+
+    Several processes compute an objective alike, each on the whole batch, and `backbone` divides the work among them.
+    Only an objective that looks inside it needs to know: there a process sees its rows alone. `own` takes them from a
+    tensor (N, ...), `whole(part, N)` puts the rows of all processes together, with gradients.
+    """
 
     backbone: nn.Module
     feature_dim: int
     image_size: tuple[int, int]
     total_steps: int
+    own: Callable[[Tensor], Tensor] = _itself
+    whole: Callable[[Tensor, int], Tensor] = _itself
 
 
 class Objective(Protocol):

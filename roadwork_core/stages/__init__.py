@@ -50,6 +50,7 @@ STAGES = (
         spec_keys=("seed", "adapt", "backbone", "optimizer", "data.fit", "data.max_pixels", "train.precision"),
         reads=("prepare/samples/train.jsonl", "prepare/samples/unlabelled.jsonl", "prepare/classes.json"),
         optional=True,
+        shared=True,
     ),
     Stage(
         name="train",

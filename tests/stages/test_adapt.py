@@ -31,6 +31,7 @@ from roadwork_core.runs import StageContext
 from roadwork_core.runs.context import LeakageError
 from roadwork_core.spec import load_spec
 from roadwork_core.stages import adapt, train
+from roadwork_core.training.adaptation import Adaptation
 from roadwork_core.training.collapse import effective_rank, feature_std, knn_balanced_accuracy
 from roadwork_core.training.views import ViewDataset
 from tests.prepared_run import Labelled, stage_context, write_prepared
@@ -172,7 +173,7 @@ def test_an_interrupted_stage_ends_with_the_same_bytes(
     monkeypatch.setattr(Preprocessing, "normalise", noisy)
     adapt.run(context(prepared, plugins, tmp_path / "whole", spec))
 
-    step = adapt._Adaptation._step
+    step = Adaptation._step
 
     def stopping(self: Any, views: Tensor) -> None:
         step(self, views)
@@ -180,7 +181,7 @@ def test_an_interrupted_stage_ends_with_the_same_bytes(
             self._stop.received = 2
 
     with monkeypatch.context() as patch:
-        patch.setattr(adapt._Adaptation, "_step", stopping)
+        patch.setattr(Adaptation, "_step", stopping)
         with pytest.raises(KeyboardInterrupt, match="the same command goes on from here"):
             adapt.run(context(prepared, plugins, tmp_path / "stopped", spec))
     done: list[int] = []
@@ -189,7 +190,7 @@ def test_an_interrupted_stage_ends_with_the_same_bytes(
         done.append(self.position.step)
         step(self, views)
 
-    monkeypatch.setattr(adapt._Adaptation, "_step", counting)
+    monkeypatch.setattr(Adaptation, "_step", counting)
     adapt.run(context(prepared, plugins, tmp_path / "stopped", spec))
     assert done[0] == stop_after
     assert digest(tmp_path / "stopped") == digest(tmp_path / "whole")
@@ -198,7 +199,7 @@ def test_an_interrupted_stage_ends_with_the_same_bytes(
 def test_a_collapse_stops_the_stage_and_says_so(
     prepared: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = adapt._Adaptation._step
+    step = Adaptation._step
 
     def collapsing(self: Any, views: Tensor) -> None:
         step(self, views)
@@ -206,7 +207,7 @@ def test_a_collapse_stops_the_stage_and_says_so(
             for parameter in self.adapted.module.blocks()[-1].parameters():
                 parameter.fill_(0.1 if parameter.ndim == 1 else 0.0)
 
-    monkeypatch.setattr(adapt._Adaptation, "_step", collapsing)
+    monkeypatch.setattr(Adaptation, "_step", collapsing)
     with pytest.raises(RoadworkError, match="the features collapsed in epoch 1") as raised:
         adapt.run(context(prepared, plugins, tmp_path))
     assert raised.value.exit_code is ExitCode.FAILED
@@ -237,7 +238,7 @@ def test_generated_factors_and_masked_patches_go_on_from_a_checkpoint(
     assert [name.rpartition(".")[2] for name in metrics["adapted"]] == ["q_proj", "k_proj", "v_proj", "o_proj", "1"]
     assert math.isfinite(metrics["loss"])
 
-    step = adapt._Adaptation._step
+    step = Adaptation._step
 
     def stopping(self: Any, views: Tensor) -> None:
         step(self, views)
@@ -245,7 +246,7 @@ def test_generated_factors_and_masked_patches_go_on_from_a_checkpoint(
             self._stop.received = 2
 
     with monkeypatch.context() as patch:
-        patch.setattr(adapt._Adaptation, "_step", stopping)
+        patch.setattr(Adaptation, "_step", stopping)
         with pytest.raises(KeyboardInterrupt):
             adapt.run(context(prepared, plugins, tmp_path / "stopped", spec))
     adapt.run(context(prepared, plugins, tmp_path / "stopped", spec))
@@ -307,13 +308,13 @@ def test_an_objective_that_collapses_is_stopped_on_its_way(prepared: Path, plugi
 def test_a_fall_of_either_measure_is_a_collapse(
     prepared: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, name: str
 ) -> None:
-    look = adapt._Adaptation._look
+    look = Adaptation._look
 
     def looking(self: Any) -> Any:
         seen = look(self)
         return {**seen, key: float(seen[key] or 0.0) * (0.005 if self.position.step > 3 else 1.0)}
 
-    monkeypatch.setattr(adapt._Adaptation, "_look", looking)
+    monkeypatch.setattr(Adaptation, "_look", looking)
     with pytest.raises(RoadworkError, match=f"collapsed in epoch 2 of the stage adapt: their {name} fell"):
         adapt.run(context(prepared, plugins, tmp_path))
     limit = "min_rank_ratio" if key == "effective_rank" else "min_std_ratio"

@@ -29,6 +29,7 @@ class MaeObjective(nn.Module):
         super().__init__()
         self._backbone = (ctx.backbone,)  # in a tuple, so that it is no part of this module
         self.options = options
+        self._own, self._whole = ctx.own, ctx.whole
         self.patch = cast(int, cast(Any, ctx.backbone).preprocessing.size_multiple)
         self.grid = (ctx.image_size[0] // self.patch, ctx.image_size[1] // self.patch)
         number = self.grid[0] * self.grid[1]
@@ -59,9 +60,10 @@ class MaeObjective(nn.Module):
         number = self.grid[0] * self.grid[1]
         order = torch.rand(len(images), number, device=images.device).argsort(dim=1)
         kept = order[:, : self.visible]
-        with _masked(self._backbone[0], kept, self.prefix) as seen:
+        # Of several processes each puts its rows of the batch through the blocks.
+        with _masked(self._backbone[0], self._own(kept), self.prefix) as seen:
             features = self._backbone[0](images)
-        guesses = self._decoded(seen[0], kept)
+        guesses = self._decoded(self._whole(seen[0], len(images)), kept)
         with torch.autocast(images.device.type, enabled=False):
             targets = patches_of(images.float(), self.patch)
             if self.options.normalise_patches:
