@@ -205,6 +205,8 @@ class Checker:
             made = trial.value(option, node, path)
             if made is not _FAILED:
                 self.origins |= trial.origins
+                self.components += trial.components
+                self.found.warnings += trial.found.warnings
                 return made
         return self._expected(expected(Either(tuple(options))), node, path)
 

@@ -15,6 +15,7 @@ from .tree import KeyPath, Node
 
 #: What a spec given as text is called in messages.
 TEXT = "<text>"
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _BARE_WORD = re.compile(r"[=,\[]\s*([A-Za-z_/~][^\s,\]}#\"']*)")
 _DUPLICATE_TABLE = re.compile(r"Cannot declare \((.*?),?\) twice")
 
@@ -84,8 +85,11 @@ def _syntax_problem(text: str, error: tomli.TOMLDecodeError, source: str) -> Pro
         # tomli looks for the end of such a string to the end of the text.
         line, reason = _stop(text, line), "a string in single quotes does not end"
     if reason == "Cannot overwrite a value":
-        key = written.split("=")[0].strip() if "=" in written else ""
-        reason = f'"{key}" is given twice' if key else "a key is given twice"
+        key = written.split("=")[0].strip().strip('"')
+        if _BARE_KEY.fullmatch(key):
+            reason = f'"{key}" is given twice'
+        else:
+            reason = f"{key} is given twice, or lies below a key that has a value"
         hint = "keep one of them"
     elif match := _DUPLICATE_TABLE.match(reason):
         name = ".".join(part.strip().strip("'\"") for part in match[1].split(","))

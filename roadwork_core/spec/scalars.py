@@ -7,6 +7,7 @@ import math
 from typing import Any, Final
 
 import attrs
+import tomli
 
 from .fields import Array, Choice, Either, Fixed, Scalar, Section, Shape, Slot, Table
 
@@ -35,6 +36,8 @@ def scalar(wanted: type, value: Any) -> Refusal | None:
         return Refusal(f"must be a finite number, got {got(value)}")
     if kind is int and not -_LARGEST - 1 <= value <= _LARGEST:
         return Refusal("the integer does not fit into 64 bits")
+    if kind is str and not _is_unicode(value):
+        return Refusal("holds bytes that are no UTF-8, which no file of ours could carry")
     if kind is wanted or (wanted is float and kind is int):
         return None
     return Refusal(f"expected {_NOUNS[wanted]}, got {got(value)}", _conversion(wanted, value))
@@ -55,21 +58,36 @@ def choice(values: tuple[Any, ...], value: Any) -> Refusal | None:
 
 def _conversion(wanted: type, value: Any) -> str | None:
     if wanted is str:
-        return "strings need quotes"
+        is_word = isinstance(value, bool | int | float | datetime.date | datetime.time)
+        return "strings need quotes" if is_word else None
     if isinstance(value, str):
         text = value.strip()
-        if wanted is bool and text.lower() in ("true", "false"):
-            return f"write {text.lower()} without quotes"
-        try:
-            wanted(text)
-        except ValueError:
-            return None
-        return f"write {text} without quotes" if wanted in (int, float) else None
+        if wanted is bool:
+            return f"write {text.lower()} without quotes" if text.lower() in ("true", "false") else None
+        return f"write {text} without quotes" if scalar(wanted, _unquoted(text)) is None else None
     if wanted is bool and value in (0, 1):
         return f"write {'true' if value else 'false'}"
-    if wanted is int and isinstance(value, float) and value.is_integer():
+    if wanted is int and isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST:
         return f"write {int(value)}"
     return None
+
+
+def _unquoted(text: str) -> Any:
+    """What a text would be as a TOML value; None where it would be none."""
+    try:
+        values = tomli.loads(f"x = {text}")
+    except (ValueError, RecursionError):
+        return None
+    return None if "#" in text or set(values) != {"x"} else values["x"]
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written: arguments and variables of the environment may hold any bytes (PEP 383)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def literal(value: Any) -> str:
@@ -124,7 +142,7 @@ def _plural(shape: Shape) -> str:
         case Scalar(kind):
             return _PLURALS[kind]
         case Choice(values):
-            return f"strings of {', '.join(map(literal, values))}"
+            return f"values of {', '.join(map(literal, values))}"
         case Array() | Fixed():
             return "arrays"
         case Table() | Section() | Slot():

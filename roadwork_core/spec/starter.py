@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+
+from ..errors import printable
 
 _STARTER = """\
 # One experiment, whole. Check it:  roadwork spec check {file}     Run it:  roadwork run {file}
@@ -71,4 +74,4 @@ use = "threshold"
 def starter(stem: str) -> str:
     """The text for a file called `<stem>.toml`."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100] or "experiment"
-    return _STARTER.format(name=name, file=f"{stem}.toml")
+    return _STARTER.format(name=name, file=shlex.quote(printable(f"{stem}.toml")))

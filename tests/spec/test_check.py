@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
+from roadwork_core.component import component, option, section, slot
 from roadwork_core.errors import Origin, Problem, RoadworkError, SpecError
 from roadwork_core.hookspecs import hookimpl
 from roadwork_core.plugins import Plugins
@@ -51,6 +53,10 @@ def test_every_problem_is_reported_at_once_in_the_order_of_the_file() -> None:
         ("image_size = 32", "expected an array of 2 integers, got the integer 32"),
         ("image_size = [32]", "expected an array of 2 integers, got 1"),
         ("image_size = [32, 4]", "must be at least 8, got 4"),
+        ('width = "05"', 'expected an integer, got the string "05"'),
+        ('width = "٣"', 'expected an integer, got the string "٣"'),
+        ('width = "3 # 4"', 'expected an integer, got the string "3 # 4"'),
+        ("width = 1e300", "expected an integer, got the float 1e+300"),
         ("use = 3", "<duplicate>"),
     ],
 )
@@ -232,6 +238,69 @@ def test_a_plugin_that_fails_while_it_looks_is_one_line() -> None:
 
     assert lines(MINIMAL, plugins=toys(acme=plugin(roadwork_spec_resolved=mumble))) == [
         "a plugin's roadwork_spec_resolved answers 'no', which is no Problem"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ('"1."', ""),
+        ('".5"', ""),
+        ('"nan"', ""),
+        ('"0.5"', " (write 0.5 without quotes)"),
+        ('"2"', " (write 2 without quotes)"),
+    ],
+)
+def test_what_a_hint_tells_to_write_would_be_taken(value: str, hint: str) -> None:
+    (said,) = lines(f"{MINIMAL}[train]\nclip_norm = {value}\n")
+    assert said == f"<text>:9 train.clip_norm: expected a number, got the string {value}{hint}"
+    if hint:
+        resolve(f"{MINIMAL}[train]\nclip_norm = {value.strip(chr(34))}\n")
+
+
+@pytest.mark.parametrize(("value", "got"), [("[1]", "an array"), ("{a = 1}", "a table")])
+def test_an_array_or_table_in_place_of_a_string_is_not_told_to_take_quotes(value: str, got: str) -> None:
+    assert lines(f"description = {value}\n{MINIMAL}") == [f"<text>:1 description: expected a string, got {got}"]
+
+
+def test_bytes_that_no_file_could_carry_are_refused_before_one_is_written() -> None:
+    said = "holds bytes that are no UTF-8, which no file of ours could carry"
+    given = "\udcff"
+    (line,) = lines(MINIMAL, overrides=[f'description="{given}"'])
+    assert line.endswith(f" description: {said}")
+    assert lines(f'description = "${{env:X}}"\n{MINIMAL}', env={"X": given}) == [f"<text>:1 description: {said}"]
+
+
+@section
+class Number:
+    """One way."""
+
+    value: int = option(help="a number")
+
+
+@section
+class Lossy:
+    """Another, with a component."""
+
+    loss: Any = slot("loss", help="a loss")
+
+
+@component("head", "either")
+class EitherHead:
+    """Takes one of two tables."""
+
+    part: Number | Lossy = option(help="one of both")
+
+    def build(self, ctx: Any) -> Any:
+        return self
+
+
+def test_a_component_in_one_of_two_tables_counts_and_warns_like_any_other() -> None:
+    text = f'{MINIMAL}[head]\nuse = "either"\npart = {{ loss = {{ use = "focal", focus = 1.0 }} }}\n'
+    resolved = resolve(text, plugins=toys(acme=plugin(EitherHead)))
+    assert resolved.counts()["loss"] == 2
+    assert [str(warning) for warning in resolved.warnings] == [
+        '<text>:10 head.part.loss.focus: is deprecated: it is now called "gamma"'
     ]
 
 

@@ -16,6 +16,15 @@ from .toys import MINIMAL, resolve
     [
         ('[loss]\nuse = "a"\nuse = "b"', '<text>:3: is not TOML: "use" is given twice (keep one of them)'),
         ("[loss]\n[head]\n[loss]", "<text>:3: is not TOML: [loss] is given twice (put its keys into one table)"),
+        (
+            "[train]\nepochs = 1\nepochs.b = 2",
+            "<text>:3: is not TOML: epochs.b is given twice, or lies below a key that has a value (keep one of them)",
+        ),
+        (
+            "[train]\nepochs = 1\n[train.epochs]",
+            "<text>:3: is not TOML: [train.epochs] is given twice, or lies below a key that has a value"
+            " (keep one of them)",
+        ),
         ("a = 1\nb = foo", '<text>:2: is not TOML: invalid value (strings need quotes: "foo")'),
         ("a = [1,\n", "<text>:2: is not TOML: invalid value"),
         ("a = 1\nb = 'x\nc = 2\nd = 3", "<text>:2: is not TOML: a string in single quotes does not end"),
