@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roadwork_core.cli import main
@@ -32,6 +32,8 @@ def store(tmp_path: Path) -> FeedbackStore:
     return FeedbackStore(tmp_path / "feedback.sqlite")
 
 
+# A new file on a disk that others use takes its time.
+@settings(deadline=None)
 @given(
     logits=st.none() | st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1),
     features=st.none() | st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1),

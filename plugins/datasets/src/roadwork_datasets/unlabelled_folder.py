@@ -7,7 +7,6 @@ from pathlib import Path
 
 from roadwork_core import component, option
 from roadwork_core.data.sample import Sample
-from roadwork_core.data.unlabelled import UNLABELLED
 from roadwork_core.errors import DataError
 from roadwork_core.kinds import DatasetContext
 
@@ -35,6 +34,8 @@ class UnlabelledFolder:
         Hidden files and folders are passed over; other files that are not taken are counted in a message. Raises
         DataError for a folder that is missing or holds no picture.
         """
+        from roadwork_core.data.unlabelled import UNLABELLED
+
         root = Path(self.root).expanduser()
         if not root.is_dir():
             raise DataError("no such folder" if not root.exists() else "not a folder", path=root, hint="mend its root")
