@@ -11,6 +11,7 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
+from .compute_threads import ComputeThreads
 from .data.preprocessing import Preprocessing
 from .errors import RoadworkError
 from .kinds import TtaContext
@@ -51,6 +52,8 @@ def unfitted(tta: Tta) -> Mapping[str, int | None]:
     return cast("Mapping[str, int | None]", getattr(tta, "fits_on", {}))
 
 
+#: Views of a model's own size that go through it together.
+BATCH = 64
 #: The view whose features stand for a picture.
 IDENTITY = "identity"
 
@@ -64,12 +67,24 @@ class Scored:
     features: NDArray[np.float32] | None
 
 
+def fused(tta: Tta, view_logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logits of each view, float64 (V, n, C), to fused logits, float64 (n, C), picture by picture: what else is in
+    the array changes no bit."""
+    count, classes = view_logits.shape[1:]
+    rows = [np.asarray(tta.fuse(view_logits[:, at : at + 1])) for at in range(count)]
+    return np.concatenate(rows) if rows else np.empty((0, classes))
+
+
 class Scorer:
     """Logits of raw pictures, in float32 whatever the training precision was.
 
     `batch_size` counts views of the model's own size that go through the model together; larger views are fewer
-    and smaller ones more, so that a batch never holds more pixels. Safe to share between threads for reading: it
-    holds no state between calls.
+    and smaller ones more, so that a batch never holds more pixels. With None, which is the default on a CPU, a
+    picture goes through the model with its own views alone, in one of `workers` threads with `threads` of torch each:
+    its logits are then the same to the bit whatever else is asked, and by whom. Elsewhere None stands for batches of
+    `BATCH`, in which the last bits of a logit depend on the others.
+
+    Safe to share between threads: it holds no state between calls.
     """
 
     def __init__(
@@ -79,13 +94,29 @@ class Scorer:
         tta: Tta,
         *,
         device: torch.device | str = "cpu",
-        batch_size: int = 64,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        threads: int = 1,
     ) -> None:
         self.model = model.to(device).eval()
         self.preprocessing = preprocessing
         self.tta = tta
         self.device = torch.device(device)
-        self.batch_size = batch_size
+        self.alone = batch_size is None and self.device.type == "cpu"
+        self.batch_size = batch_size or BATCH
+        self._compute = ComputeThreads(workers, threads)
+
+    def computing(self, *, batch_size: int | None = None, workers: int | None = None, threads: int = 1) -> Scorer:
+        """A scorer of the same model and device that computes otherwise."""
+        return Scorer(
+            self.model,
+            self.preprocessing,
+            self.tta,
+            device=self.device,
+            batch_size=batch_size,
+            workers=workers,
+            threads=threads,
+        )
 
     @property
     def min_side(self) -> int:
@@ -107,13 +138,20 @@ class Scorer:
                 hint="its state is written by the stage score, and is part of a bundle's model/model.json",
             )
         logits, features = self._of_views(images)
-        return Scored(self.tta.fuse(logits), features)
+        return Scored(fused(self.tta, logits), features)
 
     def view_logits(self, images: Sequence[Tensor]) -> NDArray[np.float64]:
         """Raw pictures, each uint8 (3, H, W) of any size, to the logits of each view, float64 (V, n, C)."""
         return self._of_views(images)[0]
 
     def _of_views(self, images: Sequence[Tensor]) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
+        if not self.alone or not images:
+            return self._together(images)
+        parts = self._compute.map(lambda image: self._together([image]), images)
+        features = [seen for _, seen in parts if seen is not None]
+        return np.concatenate([logits for logits, _ in parts], axis=1), np.concatenate(features) if features else None
+
+    def _together(self, images: Sequence[Tensor]) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
         """Views of one size go through the model together, whichever picture they are of."""
         views = [self.tta.views(image) for image in images]
         by_size: dict[tuple[int, ...], list[tuple[int, int]]] = defaultdict(list)
@@ -121,23 +159,23 @@ class Scorer:
             for view, tensor in enumerate(sample_views):
                 by_size[tuple(tensor.shape)].append((view, sample))
         identity = list(self.tta.view_ids).index(IDENTITY) if IDENTITY in self.tta.view_ids else 0
-        logits: dict[tuple[int, int], NDArray[np.float64]] = {}
+        rows: dict[tuple[int, int], NDArray[np.float64]] = {}
         features: dict[int, NDArray[np.float32]] = {}
         for shape, alike in by_size.items():
-            together = self._together(shape[-2] * shape[-1])
-            for start in range(0, len(alike), together):
-                chunk = alike[start : start + together]
+            most = self._most(shape[-2] * shape[-1])
+            for start in range(0, len(alike), most):
+                chunk = alike[start : start + most]
                 found, seen = self._forward(torch.stack([views[sample][view] for view, sample in chunk]))
-                logits.update(zip(chunk, found, strict=True))
+                rows.update(zip(chunk, found, strict=True))
                 if seen is not None:
                     features |= {at: row for (view, at), row in zip(chunk, seen, strict=True) if view == identity}
-        classes = next(iter(logits.values())).size if logits else 0
-        fused = np.empty((len(self.tta.view_ids), len(images), classes))
-        for (view, sample), row in logits.items():
-            fused[view, sample] = row
-        return fused, np.stack([features[sample] for sample in range(len(images))]) if features else None
+        classes = next(iter(rows.values())).size if rows else 0
+        logits = np.empty((len(self.tta.view_ids), len(images), classes))
+        for (view, sample), row in rows.items():
+            logits[view, sample] = row
+        return logits, np.stack([features[sample] for sample in range(len(images))]) if features else None
 
-    def _together(self, pixels: int) -> int:
+    def _most(self, pixels: int) -> int:
         height, width = self.preprocessing.size
         return max(1, self.batch_size * height * width // pixels)
 

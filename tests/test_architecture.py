@@ -18,6 +18,7 @@ HEIGHT = {
     "errors": 0,
     "files": 0,
     "kinds": 0,
+    "compute_threads": 1,
     "learned_tta": 1,
     "database": 1,
     "fetching": 1,

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -71,12 +72,17 @@ def load(
     *,
     plugins: Plugins | None = None,
     device: str = "auto",
-    batch_size: int = 32,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    threads: int = 1,
 ) -> Predictor:
     """Verifies a bundle at least up to `schema`, builds it, and returns what predicts with it.
 
-    `device` is a torch device, or "auto" for a GPU where there is one; `batch_size` counts views that go through the
-    model together. Below the level `load`, a policy that cannot be restored is answered for by the fallback.
+    `device` is a torch device, or "auto" for a GPU where there is one. On a CPU each picture goes through the model
+    alone, in one of `workers` threads (None: one a core) with `threads` of torch: logits are then the same to the bit
+    whatever else is asked, in every process with as many `threads`. With a `batch_size`, as many views go through
+    together, which tiny networks do faster, and the last bits depend on the others in the batch. Below the level
+    `load`, a policy that cannot be restored is answered for by the fallback.
     Raises VerificationError with every failure, UsageError where there is no such bundle.
     """
     from ..plugins import Plugins
@@ -85,14 +91,16 @@ def load(
     level = Level(verify) if Level(verify).includes(Level.SCHEMA) else Level.SCHEMA
     plugins = plugins or Plugins.load()
     device = _device(device)
-    found = verify_bundle(path, level, plugins, device=device, batch_size=batch_size)
+    found = verify_bundle(path, level, plugins, device=device)
     found.raise_for_failures()
-    if found.runtime is not None:
-        return Predictor(found.runtime)
     if found.bundle is None:
         raise RoadworkError("the bundle could not be read", path=path)
-    scorer = make_scorer(found.bundle.model, found.bundle.path / WEIGHTS, plugins, device=device, batch_size=batch_size)
-    return Predictor(Runtime(bundle=found.bundle, scorer=scorer, decider=make_decider(found.bundle, plugins)))
+    runtime = found.runtime
+    if runtime is None:
+        scorer = make_scorer(found.bundle.model, found.bundle.path / WEIGHTS, plugins, device=device)
+        runtime = Runtime(bundle=found.bundle, scorer=scorer, decider=make_decider(found.bundle, plugins))
+    computing = runtime.scorer.computing(batch_size=batch_size, workers=workers, threads=threads)
+    return Predictor(evolve(runtime, scorer=computing))
 
 
 def _device(name: str) -> str:
@@ -113,12 +121,14 @@ def _device(name: str) -> str:
 
 @frozen
 class Predictor:
-    """Predicts with one bundle; safe to call from several threads at once (pictures are decoded in parallel, the
-    model runs for one call at a time). `fallbacks` counts by cause what the fallback policy answered."""
+    """Predicts with one bundle; safe to call from several threads at once. Pictures are decoded in parallel, and on a
+    CPU computed in parallel; in batches the model runs for one call at a time. `fallbacks` counts by cause what the
+    fallback policy answered."""
 
     _runtime: Runtime
     fallbacks: Counter[str] = field(factory=Counter, init=False)
-    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+    _computing: threading.Lock = field(factory=threading.Lock, init=False)
+    _counting: threading.Lock = field(factory=threading.Lock, init=False)
 
     @property
     def bundle(self) -> Bundle:
@@ -217,9 +227,11 @@ class Predictor:
         }
         if readable:
             pictures: list[Any] = [decoded[row] for row in readable]
-            with self._lock:
+            # Threads of the scorer's own bound what is computed at once; a batch has the device for itself.
+            with nullcontext() if self._runtime.scorer.alone else self._computing:
                 scored = self._runtime.scorer.scored(pictures)
-                decided = self._runtime.decider.decide(scored.logits, policy=policy, must_answer=must_answer)
+            decided = self._runtime.decider.decide(scored.logits, policy=policy, must_answer=must_answer)
+            with self._counting:
                 self.fallbacks.update(decided.fallbacks)
             names = decided.decisions.policies or [policy] * len(readable)
             for index, (row, found) in enumerate(zip(readable, decided.decisions.rows(), strict=True)):

@@ -56,13 +56,12 @@ def make_scorer(
     plugins: Plugins,
     *,
     device: str = "cpu",
-    batch_size: int = 32,
 ) -> Scorer:
     """The classifier of a model document with the weights of a file and its test-time augmentation, on `device`.
 
     Raises RoadworkError where the installed plugins do not supply its parts or the weights do not fit.
     """
-    scorer = untrained_scorer(model, plugins, device=device, batch_size=batch_size)
+    scorer = untrained_scorer(model, plugins, device=device)
     load_weights_into(scorer, weights)
     return scorer
 
@@ -74,9 +73,7 @@ def load_weights_into(scorer: Scorer, weights: Path) -> None:
     load_weights(scorer.model, weights)
 
 
-def untrained_scorer(
-    model: Mapping[str, Any], plugins: Plugins, *, device: str = "cpu", batch_size: int = 32
-) -> Scorer:
+def untrained_scorer(model: Mapping[str, Any], plugins: Plugins, *, device: str = "cpu") -> Scorer:
     """`make_scorer` before its weights are loaded: all that hangs on the model document alone."""
     from ..data.preprocessing import Preprocessing
     from ..inference import Scorer, build_tta, unfitted
@@ -90,7 +87,7 @@ def untrained_scorer(
     tta = build_tta(component, preprocessing, len(model["classes"]), part.get("state"))
     if splits := unfitted(tta):
         raise RoadworkError(f"the test-time augmentation {part['use']} was never fitted (on {' and '.join(splits)})")
-    return Scorer(classifier, preprocessing, tta, device=device, batch_size=batch_size)
+    return Scorer(classifier, preprocessing, tta, device=device)
 
 
 def nonfinite_weights(scorer: Scorer) -> list[str]:

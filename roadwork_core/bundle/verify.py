@@ -106,7 +106,6 @@ def verify(
     plugins: Plugins | None = None,
     *,
     device: str = "cpu",
-    batch_size: int = 32,
 ) -> Verification:
     """Checks a bundle up to `level` and reports every failure; a level that needs a sound earlier one is skipped.
 
@@ -120,7 +119,7 @@ def verify(
     bundle = _files_and_schema(root, progress)
     runtime = None
     if bundle is not None and not progress.failures and progress.wanted.includes(Level.PLUGINS):
-        runtime = _components(bundle, progress, plugins, device, batch_size)
+        runtime = _components(bundle, progress, plugins, device)
     progress.skip_rest()
     return Verification(
         path=given,
@@ -195,16 +194,14 @@ def _together(problems: list[Problem], origin: Origin) -> list[Problem]:
     return rest
 
 
-def _components(
-    bundle: Bundle, progress: _Progress, plugins: Plugins | None, device: str, batch_size: int
-) -> Runtime | None:
+def _components(bundle: Bundle, progress: _Progress, plugins: Plugins | None, device: str) -> Runtime | None:
     from ..plugins import Plugins
 
     plugins = plugins or Plugins.load()
     progress.record(Level.PLUGINS, _plugin_problems(bundle, plugins, progress.warnings))
     if progress.failures or not progress.wanted.includes(Level.LOAD):
         return None
-    runtime, problems = _load(bundle, plugins, device, batch_size)
+    runtime, problems = _load(bundle, plugins, device)
     progress.record(Level.LOAD, problems)
     if runtime is not None and not problems and progress.wanted.includes(Level.REPLAY):
         progress.record(Level.REPLAY, _replay(runtime))
@@ -229,7 +226,7 @@ def _plugin_problems(bundle: Bundle, plugins: Plugins, warnings: list[str]) -> l
     return problems
 
 
-def _load(bundle: Bundle, plugins: Plugins, device: str, batch_size: int) -> tuple[Runtime | None, list[Problem]]:
+def _load(bundle: Bundle, plugins: Plugins, device: str) -> tuple[Runtime | None, list[Problem]]:
     from .runtime import Runtime, load_weights_into, make_decider, nonfinite_weights, untrained_scorer
 
     decider = make_decider(bundle, plugins)
@@ -237,9 +234,7 @@ def _load(bundle: Bundle, plugins: Plugins, device: str, batch_size: int) -> tup
         Problem(f"cannot be restored: {reason}", origin=at(f"policies/{name}.json"))
         for name, reason in decider.broken.items()
     ]
-    scorer, found = _guarded(
-        lambda: untrained_scorer(bundle.model, plugins, device=device, batch_size=batch_size), MODEL
-    )
+    scorer, found = _guarded(lambda: untrained_scorer(bundle.model, plugins, device=device), MODEL)
     problems += found
     if scorer is None:
         return None, problems

@@ -64,7 +64,12 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--level", type=float, default=0.95, metavar="P", help="confidence level (default: 0.95)")
     parser.add_argument("--seed", type=int, default=0, help="of resamples and distortions (default: 0)")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="views at a time (default: 64)")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="views that go through the model together (default: each picture alone on a CPU, 64 elsewhere)",
+    )
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="cpu, cuda, ... (default: a GPU if any)")
 
 
@@ -112,7 +117,7 @@ def evaluate_options(options: argparse.Namespace, **more: Any) -> Any:
             )
     if options.seed < 0:
         raise UsageError("--seed must not be negative")
-    if options.batch_size < 1:
+    if options.batch_size is not None and options.batch_size < 1:
         raise UsageError("--batch-size must be at least 1")
     return Evaluate(**wanted)
 

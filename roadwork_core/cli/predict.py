@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from roadwork_core.bundle import Prediction, Predictor
     from roadwork_core.console import Console
 
+#: Pictures that are read while as many are computed.
+HELD = 64
 COLUMNS = ("path", "label", "abstain", "score", "set", "policy", "reason", "error")
 
 
@@ -29,7 +31,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     chooser.add_argument("--policy", metavar="NAME", help="who decides, by the policy's name")
     parser.add_argument("--must-answer", action="store_true", help="never abstain: the fallback policy answers")
     parser.add_argument(
-        "--batch-size", type=_positive, default=32, metavar="N", help="pictures at a time (default: 32)"
+        "--batch-size",
+        type=_positive,
+        metavar="N",
+        help="views that go through the model together (default: each picture alone on a CPU, 64 elsewhere)",
+    )
+    parser.add_argument(
+        "--threads", type=_positive, default=1, metavar="N", help="of each picture computed (default: 1)"
+    )
+    parser.add_argument(
+        "--workers", type=_positive, metavar="N", help="pictures computed at once (default: cores / threads)"
     )
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="cpu, cuda, ... (default: a GPU if any)")
     form = parser.add_mutually_exclusive_group()
@@ -47,7 +58,13 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     from roadwork_core.bundle import find_images, load
     from roadwork_core.errors import ExitCode
 
-    predictor = load(options.bundle, device=options.device, batch_size=options.batch_size)
+    predictor = load(
+        options.bundle,
+        device=options.device,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        threads=options.threads,
+    )
     write = _writer(options, predictor, console)
     failed = total = 0
     for prediction in predictor.stream(
@@ -55,7 +72,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
         mode=options.mode,
         policy=options.policy,
         must_answer=options.must_answer,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size or HELD,
     ):
         total += 1
         failed += prediction.error is not None

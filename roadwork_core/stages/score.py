@@ -16,7 +16,7 @@ from roadwork_core.data.preprocessing import Preprocessing
 from roadwork_core.errors import DataError, RoadworkError
 from roadwork_core.evaluation.scoring import score_rows, score_views
 from roadwork_core.files import pretty_json, write_atomic
-from roadwork_core.inference import Scorer, build_tta, unfitted
+from roadwork_core.inference import Scorer, build_tta, fused, unfitted
 from roadwork_core.learned_tta import TtaFitContext, ViewScores
 from roadwork_core.model import load_weights, rebuild
 from roadwork_core.policies import scores_csv
@@ -58,7 +58,7 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     for split in SPLITS:
         rows = read_rows(ctx.input("prepare", f"samples/{split}.jsonl"))
         if split in kept:
-            logits = scorer.tta.fuse(kept[split])
+            logits = fused(scorer.tta, kept[split])
         else:
             logits = score_rows(scorer, rows, name=split, **_reading(ctx, document))
         write_atomic(ctx.folder / f"{split}.csv", scores_csv(rows, logits))

@@ -131,8 +131,8 @@ def test_many_threads_get_what_one_gets(predictor: Predictor) -> None:
     assert [p.to_json() for p in together] == [p.to_json() for p in alone]
 
 
-def test_the_model_runs_for_one_call_at_a_time(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    predictor = load(pristine, plugins=toy.plugins(), device="cpu")
+def test_in_batches_the_model_runs_for_one_call_at_a_time(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = load(pristine, plugins=toy.plugins(), device="cpu", batch_size=32)
     scored, inside, most = Scorer.scored, 0, 0
 
     def watched(self: Scorer, images: Any) -> Any:

@@ -26,10 +26,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="cpu, cuda, ... (default: a GPU if any)")
     parser.add_argument(
-        "--workers", type=_number(1, 1024), metavar="N", help="requests computed at once (default: one a core)"
+        "--workers", type=_number(1, 1024), metavar="N", help="requests computed at once (default: cores / threads)"
     )
     parser.add_argument(
-        "--threads", type=_number(1, 1024), metavar="N", help="threads of each worker (default: cores / workers)"
+        "--threads",
+        type=_number(1, 1024),
+        default=default.threads,
+        metavar="N",
+        help="threads of each picture computed (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=_number(1, 4096),
+        metavar="N",
+        help="views of a request that are computed together (default: each picture alone on a CPU, 64 elsewhere)",
     )
     parser.add_argument(
         "--queue",
@@ -120,6 +130,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
         device=options.device,
         workers=options.workers,
         threads=options.threads,
+        batch_size=options.batch_size,
         queue=options.queue,
         timeout=options.timeout,
         max_body=options.max_body * MIB,

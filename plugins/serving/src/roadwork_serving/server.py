@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from roadwork_core.compute_threads import cores
 from roadwork_core.errors import ExitCode, RoadworkError
 
 from .app import make_app
@@ -52,13 +53,11 @@ def serve(path: Path, settings: Settings, console: Console) -> int:
 
 
 def _share_cores(settings: Settings) -> int:
-    """How many workers there are; each computes with its share of the cores."""
+    """How many workers there are; threads that begin from here on compute with so many of torch's."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = settings.workers or cores
-    torch.set_num_threads(settings.threads or max(1, cores // workers))
-    return workers
+    torch.set_num_threads(settings.threads)
+    return settings.workers or max(1, cores() // settings.threads)
 
 
 def _listen(settings: Settings) -> socket.socket:

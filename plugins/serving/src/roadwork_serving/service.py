@@ -47,7 +47,16 @@ class Loaded:
 
 def load_bundle(path: Path, settings: Settings) -> Loaded:
     """The bundle of a folder, or of the folder that a link leads to now. Raises as `roadwork_core.bundle.load` does."""
-    loaded = Loaded(load(path.resolve(), settings.verify, device=settings.device))
+    loaded = Loaded(
+        load(
+            path.resolve(),
+            settings.verify,
+            device=settings.device,
+            batch_size=settings.batch_size,
+            workers=settings.workers,
+            threads=settings.threads,
+        )
+    )
     # The first picture costs seconds of imports on a busy machine: it should not be a client's.
     stream = io.BytesIO()
     Image.new("RGB", (64, 64), (128, 128, 128)).save(stream, "JPEG")

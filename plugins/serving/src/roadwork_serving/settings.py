@@ -16,13 +16,15 @@ _SHORTEST_TOKEN = 16
 
 @frozen(kw_only=True)
 class Settings:
-    """Sizes are in bytes, times in seconds; `workers` and `threads` of None follow the cores of the machine."""
+    """Sizes are in bytes, times in seconds; `workers` of None are as many as leave each its `threads` of the cores;
+    `batch_size` of None computes each picture alone on a CPU."""
 
     host: str = "127.0.0.1"
     port: int = 8000
     device: str = "auto"
     workers: int | None = None
-    threads: int | None = None
+    threads: int = 1
+    batch_size: int | None = None
     queue: int = 16
     timeout: float = 30.0
     max_body: int = 32 * MIB
