@@ -118,6 +118,7 @@ def test_the_core_never_imports_a_plugin() -> None:
 PUBLIC = {
     "bundle",
     "component",
+    "compute_threads",
     "decisions",
     "data",
     "errors",
