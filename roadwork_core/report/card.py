@@ -9,8 +9,10 @@ from typing import Any
 
 from attrs import Factory, frozen
 
-from .html import interval, number, percent, split_rows
+from .html import data_notes, interval, number, percent, split_rows
 
+#: Of P(positive), whatever a policy makes of it.
+_SCORES = {"auroc": "AUROC", "nll": "NLL", "brier": "Brier score", "ece": "ECE"}
 _SHOWN = ("mcc", "accuracy", "f1", "balanced_accuracy", "precision", "recall")
 #: What Markdown would take as its own in a name, a table's bar among it.
 _MARKUP = re.compile(r"[\\`*|<>\[\]]")
@@ -33,6 +35,9 @@ class Card:
     data: Mapping[str, Any] = Factory(dict)
     backbone: str = ""
     tta: str = "none"
+    #: Where the pictures came from, and how the network was trained, each in a few words.
+    dataset: str = ""
+    training: str = ""
     version: str = ""
 
 
@@ -54,7 +59,8 @@ def model_card(card: Card) -> str:
         "## Limits",
         _limits(card),
         "## Licence",
-        f"{_text(card.license)}; see `LICENSE`.",
+        f"The model: {_text(card.license)}; see `LICENSE`. Pictures, and weights that training began with, have"
+        " licences of their own, which this one does not change.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -104,7 +110,13 @@ def _data(card: Card) -> str:
         "Groups (sequences, near-duplicates) never cross splits. `train` trained the model, `val_select` chose the"
         " epoch, `val_calib` fitted the policies, `test` was used once, for the figures below."
     )
-    return f"{_table(header, body)}\n\n{note}"
+    source = f"From the dataset {card.dataset}." if card.dataset else ""
+    if "samples" in card.data:
+        source = f"{source} {card.data['samples']} pictures in {card.data['groups']} groups.".strip()
+    digest = f" Digest of pictures, labels and splits: `{card.data['digest'][:16]}`." if "digest" in card.data else ""
+    found = " ".join([source, *(_text(sentence) for sentence in data_notes(card.data))]).strip() + digest
+    trained = f"Trained with {card.training}." if card.training else ""
+    return "\n\n".join(part for part in (found, _table(header, body), note, trained) if part)
 
 
 def _evaluation(card: Card) -> str:
@@ -123,6 +135,11 @@ def _evaluation(card: Card) -> str:
     lines = []
     for name in card.policies:
         policy = metrics["policies"][name]
+        scores = [
+            f"{title} {_figure(policy['scores'][key])}" for key, title in _SCORES.items() if key in policy["scores"]
+        ]
+        if scores:
+            lines.append(f"- `{name}`, of its score: {'; '.join(scores)}.")
         if "audit" in policy:
             audit = policy["audit"]
             by_class = "; ".join(
@@ -148,7 +165,7 @@ def _guarantees(card: Card) -> str:
 def _limits(card: Card) -> str:
     return (
         "- Every figure holds for data like the test split. Other cameras, places, seasons or distortions can change"
-        " it, and nothing in this bundle notices.\n"
+        " it. Nothing in this bundle notices; `roadwork drift` compares what is served with it.\n"
         "- Guarantees assume that new pictures are exchangeable with the calibration pictures.\n"
         f"- The share of {_text(card.positive)} in deployment may differ from that of the data; precision changes with"
         " it.\n"

@@ -16,6 +16,7 @@ from roadwork_core.bundle.deciding import Decider, decider_of
 from roadwork_core.bundle.license import license_text
 from roadwork_core.bundle.runtime import make_scorer
 from roadwork_core.bundle.write import Contents, emit, serving_modes
+from roadwork_core.component import component_info
 from roadwork_core.errors import Problem, RoadworkError, VerificationError
 from roadwork_core.files import digest_json
 from roadwork_core.policies import read_scores
@@ -229,4 +230,21 @@ def _card(
         backbone=f"`{model['backbone']['use']}`" + (f" ({options})" if options else ""),
         tta=f"`{model['tta']['use']}`",
         version=__version__,
+        dataset=f"`{_use(ctx.spec.data.component)}`",
+        training=_training(ctx),
     )
+
+
+def _use(component: Any) -> str:
+    return component_info(component).name
+
+
+def _training(ctx: StageContext) -> str:
+    """Components by name, in the order in which they act, and how long."""
+    spec = ctx.spec
+    parts = [f"the adapter `{_use(spec.adapter)}`", f"the loss `{_use(spec.loss)}`"]
+    parts.append(f"the optimizer `{_use(spec.optimizer.component)}`")
+    if spec.adapt is not None:
+        parts.insert(0, f"self-supervised adaptation by `{_use(spec.adapt.objective)}`")
+    epochs = spec.train.epochs
+    return f"{', '.join(parts)}, for {epochs} epoch{'s' if epochs != 1 else ''} of which val_select chose one"

@@ -261,6 +261,8 @@ def card(**changes: Any) -> Card:
         "active": "careful",
         "fallback": "threshold",
         "data": DATA,
+        "dataset": "`streets`",
+        "training": "the loss `focal`",
     }
     return Card(**{**options, **changes})
 
@@ -279,6 +281,10 @@ def test_the_card_is_written_from_the_evidence() -> None:
         "By default `careful` decides, `threshold` answers",
         "## Limits",
         "120 test pictures",
+        "From the dataset `streets`.",
+        "Trained with the loss `focal`.",
+        "- `careful`, of its score: AUROC",
+        "The model: Apache-2.0; see `LICENSE`. Pictures",
     ):
         assert part in text, part
     assert text == model_card(card())
@@ -287,7 +293,7 @@ def test_the_card_is_written_from_the_evidence() -> None:
 def test_a_proprietary_card_says_so() -> None:
     text = model_card(card(license="proprietary", fallback=None, data={}))
     assert 'license: "other"' in text
-    assert "proprietary; see `LICENSE`" in text
+    assert "The model: proprietary; see `LICENSE`" in text
 
 
 def test_no_name_breaks_out_of_the_cards_tables_or_header() -> None:
