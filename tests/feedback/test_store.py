@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from roadwork_core.cli import main
 from roadwork_core.errors import UsageError
 from roadwork_core.feedback import FeedbackStore, Label, Seen
+from roadwork_core.feedback.exchange import BATCH
 
 ROOT = Path(__file__).parents[2]
 
@@ -127,6 +128,44 @@ def test_many_writers_and_one_killed_lose_nothing_that_was_acknowledged(tmp_path
     assert {"a-59", "b-59", "victim-19"} <= set(acknowledged)
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_an_import_that_is_killed_leaves_whole_batches_and_the_same_command_adds_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, store = 40_000, tmp_path / "f.sqlite"
+    lines = [json.dumps({"key": f"k{number}", "score": 0.5, "label": "x", "truth": "y"}) for number in range(rows)]
+    (tmp_path / "said.jsonl").write_text("\n".join(lines))
+    words = ["feedback", "import", str(store), str(tmp_path / "said.jsonl"), "--json"]
+    with FeedbackStore(store) as opened:
+        process = subprocess.Popen([sys.executable, "-m", "roadwork_core", *words], stdout=subprocess.DEVNULL)
+        while not opened.holds("k0"):
+            assert process.poll() is None
+        process.kill()
+        process.wait()
+        there = opened.stats()["predictions"]
+    assert 0 < there < rows
+    assert there % (BATCH // 2) == 0
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["predictions"] == rows - there
+    with FeedbackStore(store) as opened:
+        found = opened.stats()
+    assert (found["predictions"], found["labelled"], found["wrong"]) == (rows, rows, rows)
+
+
+def test_retention_beside_writers_takes_nothing_that_is_not_old(tmp_path: Path) -> None:
+    path = tmp_path / "feedback.sqlite"
+    command = [sys.executable, "-m", "tests.feedback.writer", str(path)]
+    writers = [
+        subprocess.Popen([*command, name, "60"], cwd=ROOT, stdout=subprocess.PIPE, text=True) for name in ("a", "b")
+    ]
+    with FeedbackStore(path) as store:
+        while any(writer.poll() is None for writer in writers):
+            store.prune(before=20)
+        assert [writer.communicate()[0].count("\n") for writer in writers] == [60, 60]
+        store.prune(before=20)
+        found = {one.seen.key: one.truth for one in store.read()}
+    assert found == {f"{name}-{number}": "y" for name in ("a", "b") for number in range(20, 60)}
 
 
 def test_a_table_is_imported_once_and_labels_join_by_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
