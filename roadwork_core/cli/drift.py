@@ -29,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--reference",
         type=Path,
         metavar="FILE",
-        help="the same of the evidence (default: score/test.csv of the run that made the bundle)",
+        help="the same of the evidence, or of a time when all was well"
+        " (default: score/test.csv of the run that made the bundle)",
     )
     parser.add_argument(
         "--runs-dir",
@@ -49,7 +50,6 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     from roadwork_core.bundle.runtime import make_decider
     from roadwork_core.errors import ExitCode, UsageError
     from roadwork_core.evaluation.drift import SCHEMA, compare_served
-    from roadwork_core.evaluation.served import read_served
     from roadwork_core.plugins import Plugins
 
     from .bundle import _read
@@ -59,9 +59,9 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     bundle = _read(options.bundle)
     name = bundle.policy_for(policy=options.policy)
     decider = make_decider(bundle, Plugins.load())
-    served = _served(options, bundle)
+    served = _served(options.scores, bundle, options.days)
     place = options.reference or _evidence(options.bundle, options.runs_dir)
-    reference = read_served(place, classes=len(bundle.labels)) if place else None
+    reference = _served(place, bundle) if place else None
     if reference is None:
         console.info("no reference scores: only the abstention rate and labels can be compared (--reference FILE)")
     for what, part in (("--scores", served), ("the reference", reference)):
@@ -90,19 +90,20 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     return ExitCode.VERIFICATION if document["drift"] else ExitCode.OK
 
 
-def _served(options: argparse.Namespace, bundle: Bundle) -> Served:
+def _served(path: Path, bundle: Bundle, days: float | None = None) -> Served:
+    """Samples of a scores file, or of a feedback store (of the last `days` of it)."""
     from roadwork_core.errors import UsageError
     from roadwork_core.evaluation.served import read_served, served_of_store
     from roadwork_core.feedback import FeedbackStore
     from roadwork_core.feedback.store import is_store
 
-    if is_store(options.scores):
-        since = None if options.days is None else time.time() - 86_400 * options.days
-        with FeedbackStore(options.scores, create=False) as store:
+    if is_store(path):
+        since = None if days is None else time.time() - 86_400 * days
+        with FeedbackStore(path, create=False) as store:
             return served_of_store(store, bundle.labels, bundle_id=bundle.id, since=since)
-    if options.days is not None:
-        raise UsageError("--days is for a feedback store", path=options.scores)
-    return read_served(options.scores, classes=len(bundle.labels))
+    if days is not None:
+        raise UsageError("--days is for a feedback store", path=path)
+    return read_served(path, classes=len(bundle.labels))
 
 
 def _evidence(bundle: Path, runs_dir: Path) -> Path | None:

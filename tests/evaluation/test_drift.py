@@ -184,6 +184,19 @@ def test_the_store_that_a_server_writes_is_held_against_the_evidence(
     }
 
 
+def test_features_are_held_against_a_store_of_a_time_when_all_was_well(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The evidence of a run has no features; what was served first has."""
+    identity = json.loads((bundle / "bundle.json").read_bytes())["bundle_id"]
+    features = np.random.default_rng(1).normal(size=(400, 3))
+    before = keep(tmp_path / "before.sqlite", scores(200, 2), identity, name="n", labelled=0, features=features[:200])
+    now = keep(tmp_path / "now.sqlite", scores(200, 3), identity, name="n", labelled=0, features=features[200:] + 1)
+    assert main(["drift", str(bundle), "--scores", str(now), "--reference", str(before), "--json"]) == 4
+    differing = [row["check"] for row in json.loads(capsys.readouterr().out)["checks"] if row["differs"]]
+    assert differing == ["features"]
+
+
 def test_labels_that_came_for_some_of_a_store_s_predictions_refute_a_guarantee(tmp_path: Path) -> None:
     document = fitted(tmp_path, "conformal", "alpha=0.1")
     decider = decider_of({"conformal": document}, PLUGINS, active="conformal", fallback=None, num_classes=2, positive=1)
