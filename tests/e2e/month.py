@@ -70,6 +70,12 @@ alpha = 0.2
 
 [bundle]
 active = "threshold"
+
+[leaderboard]
+use = "file"
+path = "board.csv"
+entry = "mine"
+alert_drop = 2
 """
 PATIENCE = 240.0
 
@@ -149,6 +155,11 @@ class Site:
             kills += ended == -signal.SIGKILL
         self.run(*words, code=code)
         return kills
+
+    def board(self, *names: str) -> None:
+        """A leaderboard of these entries, the best first."""
+        rows = [f"{name},{1 - 0.1 * place:.1f}" for place, name in enumerate(names)]
+        (self.folder / "board.csv").write_text("\n".join(["name,score", *rows]) + "\n")
 
     def served(self) -> str:
         """The id of the bundle that `live/current` leads to."""

@@ -1,4 +1,4 @@
-"""A month: serve, collect, label, mine, retrain, refuse, promote, deploy, go back; and nothing is lost by a kill."""
+"""A month: serve, collect, label, mine, retrain, refuse, promote, deploy, go back, watch; no kill loses anything."""
 
 from __future__ import annotations
 
@@ -108,6 +108,18 @@ def test_a_month(roadwork: Server, tmp_path: Path) -> None:
     with FeedbackStore(store) as opened:
         assert labelled.items() <= {one.seen.key: one.truth for one in opened.read(features=False)}.items()
 
+    # The rank is watched: where it falls by two places, that is an alarm, once.
+    watch = ("leaderboard", "watch", "month.toml")
+    site.board("first", "mine", "third", "fourth")
+    site.run(*watch)
+    site.board("first", "third", "fourth", "mine")
+    site.run(*watch, code=4)
+    site.run(*watch)
+    seen = site.json("leaderboard", "report", "month.toml", "--feedback", store)
+    assert [poll["rank"] for poll in seen["history"]] == [2, 4, 4]
+    assert [alert["kind"] for alert in seen["alerts"]] == ["drop"]
+    assert seen["estimate"]["n"] >= mined["counts"]["labelled"]
+
 
 def outcome(record: dict[str, Any]) -> dict[str, Any]:
     """What a record says, but for where and when."""
@@ -128,7 +140,11 @@ def short_month(site: Site, new: Path, moments: tuple[int, ...]) -> int:
     challenger = json.loads((site.folder / "record.json").read_bytes())["challenger"]["bundle_dir"]
     kills += site.killed("deploy", challenger, "--to", "live", before=moments[:4])
     back = json.loads((bundle / "bundle.json").read_bytes())["bundle_id"][:12]
-    return kills + site.killed("deploy", "--to", "live", "--rollback", back, before=moments[:3])
+    kills += site.killed("deploy", "--to", "live", "--rollback", back, before=moments[:3])
+    for names, code in ((("first", "mine", "third", "fourth"), 0), (("first", "third", "fourth", "mine"), 4)):
+        site.board(*names)
+        kills += site.killed("leaderboard", "watch", "month.toml", before=moments[:1], code=code)
+    return kills
 
 
 @pytest.mark.slow
@@ -164,6 +180,10 @@ def test_a_month_in_which_every_command_is_killed_ends_as_one_that_was_left_alon
         assert (plain.folder / file).read_bytes() == (killed.folder / file).read_bytes()
     assert killed.history() == plain.history()
     assert killed.served() == plain.served()
+    boards = [site.json("leaderboard", "report", "month.toml") for site in done]
+    for board in boards:
+        assert [poll["rank"] for poll in board["history"]] == [2, 4]
+        assert [alert["kind"] for alert in board["alerts"]] == ["drop"]
     kept = []
     for site in done:
         with FeedbackStore(site.folder / "feedback.sqlite") as opened:
