@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.loading import RawImages, make_loader, worker_count
 from ..data.order import sample_seed
-from ..errors import NumericalError
+from ..errors import NumericalError, RoadworkError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: Pictures that are decoded together; the scorer itself bounds what goes through the model at once.
 CHUNK = 16
 
+T = TypeVar("T", bound=np.generic)
 Distortion = Callable[[Tensor], Tensor]
 
 
@@ -55,7 +56,7 @@ def score_rows(
     logits = np.concatenate(
         [np.empty((0, classes)), *_in_chunks(score, scorer, rows, name, console, max_pixels, workers)]
     )
-    _refuse_non_finite(np.isfinite(logits).all(axis=1), rows, name)
+    refuse_non_finite(np.isfinite(logits).all(axis=1), rows, name)
     return logits
 
 
@@ -77,19 +78,36 @@ def score_views(
     empty = np.empty((len(scorer.tta.view_ids), 0, classes))
     parts = _in_chunks(score, scorer, rows, name, console, max_pixels, workers)
     logits = np.concatenate([empty, *parts], axis=1)
-    _refuse_non_finite(np.isfinite(logits).all(axis=(0, 2)), rows, name)
+    refuse_non_finite(np.isfinite(logits).all(axis=(0, 2)), rows, name)
     return logits
 
 
+def features_of(
+    scorer: Scorer, rows: Sequence[Row], *, name: str, console: Console, max_pixels: int, workers: int | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """Features of the identity view, float32 (n, D), of the rows' pictures, in order, in parts of up to CHUNK.
+
+    Raises DataError for a picture that can no longer be read, RoadworkError for a model that has no features.
+    """
+
+    def score(images: list[Tensor], at: int) -> NDArray[np.float32]:
+        features = scorer.scored(images).features
+        if features is None:
+            raise RoadworkError("the model has no features apart from its logits")
+        return features
+
+    yield from _in_chunks(score, scorer, rows, name, console, max_pixels, workers)
+
+
 def _in_chunks(
-    score: Callable[[list[Tensor], int], NDArray[np.float64]],
+    score: Callable[[list[Tensor], int], NDArray[T]],
     scorer: Scorer,
     rows: Sequence[Row],
     name: str,
     console: Console,
     max_pixels: int,
     workers: int | None,
-) -> Iterator[NDArray[np.float64]]:
+) -> Iterator[NDArray[T]]:
     """What `score` makes of the pictures of each chunk, and the number of its first row."""
     chunks = console.progress(
         _pictures(scorer, rows, max_pixels, workers), total=-(-len(rows) // CHUNK), label=f"score {name}"
@@ -100,7 +118,8 @@ def _in_chunks(
         done += len(images)
 
 
-def _refuse_non_finite(finite: NDArray[np.bool_], rows: Sequence[Row], name: str) -> None:
+def refuse_non_finite(finite: NDArray[np.bool_], rows: Sequence[Row], name: str) -> None:
+    """Raises NumericalError unless all of `finite`, bool (n,), hold."""
     if len(bad := np.flatnonzero(~finite)):
         raise NumericalError(
             f"the logits of {len(bad)} of {len(rows)} samples of {name} are not finite", path=rows[bad[0]].path

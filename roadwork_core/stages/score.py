@@ -14,13 +14,16 @@ from roadwork_core.bundle.format import tta_digest
 from roadwork_core.data.loading import read_rows
 from roadwork_core.data.preprocessing import Preprocessing
 from roadwork_core.errors import DataError, RoadworkError
+from roadwork_core.evaluation.kept_logits import KeptLogits
 from roadwork_core.evaluation.scoring import score_rows, score_views
 from roadwork_core.files import pretty_json, write_atomic
 from roadwork_core.inference import Scorer, build_tta, fused, unfitted
 from roadwork_core.learned_tta import TtaFitContext, ViewScores
 from roadwork_core.model import load_weights, rebuild
 from roadwork_core.policies import scores_csv
+from roadwork_core.runs.fingerprint import library_versions, plugin_versions
 from roadwork_core.spec import component_options
+from roadwork_core.training.features import FEATURES_FOLDER, FeatureCache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,16 +57,46 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     tta |= {"digest": tta_digest(tta)}
     summary = {"summary": scorer.tta.summary()} if hasattr(scorer.tta, "summary") else {}
     write_atomic(ctx.folder / "tta.json", pretty_json({**tta, **summary}))
+    features = _kept_features(ctx, scorer, document)
     samples = {}
     for split in SPLITS:
         rows = read_rows(ctx.input("prepare", f"samples/{split}.jsonl"))
         if split in kept:
             logits = fused(scorer.tta, kept[split])
+        elif features and features.serves(rows):
+            logits = features.logits(rows, name=split)
         else:
             logits = score_rows(scorer, rows, name=split, **_reading(ctx, document))
         write_atomic(ctx.folder / f"{split}.csv", scores_csv(rows, logits))
         samples[split] = len(rows)
-    return {"samples": samples, "views": len(scorer.tta.view_ids), "tta": tta["digest"], "device": str(scorer.device)}
+    return {
+        "samples": samples,
+        "views": len(scorer.tta.view_ids),
+        "tta": tta["digest"],
+        "device": str(scorer.device),
+        "features": {"kept": features.features, "computed": features.computed} if features else None,
+    }
+
+
+def _kept_features(ctx: StageContext, scorer: Scorer, document: Mapping[str, Any]) -> KeptLogits | None:
+    """Features in place of pictures, where no weight of the backbone trained and the spec does not forbid it.
+
+    They change no logit, so what is read of the spec here is no part of what the stage depends on.
+    """
+    train = ctx.spec.train
+    if document["adapter"]["modules"] or train.feature_cache == "off":
+        return None
+    return KeptLogits(
+        scorer=scorer,
+        cache=FeatureCache(ctx.cache_dir / FEATURES_FOLDER, limit=int(train.feature_cache_gib * 2**30)),
+        made_by={
+            "architecture": document["backbone"]["architecture"],
+            "versions": {**library_versions(), **plugin_versions([ctx.spec.backbone], ctx.plugins)},
+        },
+        console=ctx.console,
+        workers=ctx.spec.data.workers,
+        max_pixels=ctx.spec.data.max_pixels,
+    )
 
 
 def _scorer(ctx: StageContext, document: Mapping[str, Any]) -> Scorer:

@@ -40,7 +40,7 @@ from roadwork_core.runs.sharding import shares_weights
 from roadwork_core.training.ema import Ema
 from roadwork_core.training.extraction import Extractor
 from roadwork_core.training.feature_feed import AsKept, HeadAlone, obstacle
-from roadwork_core.training.features import FeatureCache
+from roadwork_core.training.features import FEATURES_FOLDER, FeatureCache
 from roadwork_core.training.feed import PictureFeed
 from roadwork_core.training.groups import parameter_groups, set_training_mode
 from roadwork_core.training.kept import Keeper
@@ -63,8 +63,6 @@ if TYPE_CHECKING:
     from roadwork_core.runs import StageContext
 
 TRACKERS = "trackers"
-#: Where kept features are, below the cache that the runs of one directory share.
-FEATURES = "features"
 
 
 @frozen(kw_only=True)
@@ -248,7 +246,7 @@ def _features(ctx: StageContext, splits: _Splits, parts: _Parts, accelerator: Ac
     spec, train = ctx.spec, ctx.spec.train
     parts.model.to(accelerator.device)
     keeper = Keeper(
-        cache=FeatureCache(ctx.cache_dir / FEATURES, limit=int(train.feature_cache_gib * 2**30)),
+        cache=FeatureCache(ctx.cache_dir / FEATURES_FOLDER, limit=int(train.feature_cache_gib * 2**30)),
         extractor=Extractor(
             backbone=parts.adapted.module,
             preprocessing=parts.preprocessing,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCHEMA = "roadwork.features/1"
+#: Where kept features are, below the cache that the runs of one directory share.
+FEATURES_FOLDER = "features"
 #: Names of the tensors in a file: features, float (n, D), and the keys of their samples, uint8 (n, 32).
 FEATURES, KEYS = "features", "keys"
 #: A file that nobody finished within this many seconds was left by a process that was killed.

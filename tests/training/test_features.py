@@ -22,7 +22,7 @@ from roadwork_core.console import Console
 from roadwork_core.errors import SpecError
 from roadwork_core.files import sha256_file
 from roadwork_core.plugins import Plugins
-from roadwork_core.stages import train
+from roadwork_core.stages import score, train
 from roadwork_core.training.extraction import Extractor
 from roadwork_core.training.features import FeatureCache, FeatureStore, sample_key, weights_digest
 from tests.prepared_run import Labelled, stage_context, write_prepared
@@ -73,7 +73,7 @@ def plugins() -> Plugins:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished stage prepare of 72 + 24 pictures, three of four with a bright square."""
+    """A finished stage prepare of 72 + 24 + 21 + 19 pictures, three of four with a bright square."""
     rng = np.random.default_rng(0)
 
     def pictures(size: int) -> Iterator[Labelled]:
@@ -83,7 +83,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels[4:14, 4:14] += np.uint8(70 * target)
             yield Image.fromarray(pixels), target
 
-    splits = {"train": pictures(72), "val_select": pictures(24)}
+    splits = {"train": pictures(72), "val_select": pictures(24), "val_calib": pictures(21), "test": pictures(19)}
     return write_prepared(tmp_path_factory.mktemp("prepared"), splits, per_group=8)
 
 
@@ -114,6 +114,40 @@ def test_the_head_is_the_same_with_and_without_kept_features_to_the_bit(
     assert (kept["features"]["computed"], again["features"]["computed"]) == (96, 0)
     assert weights(tmp_path / "kept") == weights(tmp_path / "plain") == weights(tmp_path / "again")
     assert history(tmp_path / "kept") == history(tmp_path / "plain")
+
+
+def scored(prepared: Path, plugins: Plugins, folder: Path, spec: str) -> tuple[Any, dict[str, bytes]]:
+    """What the manifest of the stage score says of features, and the files of logits by split."""
+    metrics = score.run(stage_context("score", prepared, plugins, folder, spec))
+    return metrics["features"], {path.stem: path.read_bytes() for path in (folder / "score").glob("*.csv")}
+
+
+def test_the_logits_are_the_same_with_and_without_kept_features_to_the_bit(
+    prepared: Path, plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    off = SPEC + 'feature_cache = "off"\n'
+    trained(prepared, plugins, tmp_path / "runs" / "one", SPEC)
+    trained(prepared, plugins, tmp_path / "plain" / "one", off)
+    features, kept = scored(prepared, plugins, tmp_path / "runs" / "one", SPEC)
+    nothing, plain = scored(prepared, plugins, tmp_path / "plain" / "one", off)
+    assert (features, nothing) == ({"kept": 24 + 21 + 19, "computed": 24 + 21 + 19}, None)
+    assert kept == plain
+    assert kept.keys() == {"val_select", "val_calib", "test"}
+
+    # Another head on the same backbone decodes no picture at all.
+    other = SPEC.replace("lr = 3e-2", "lr = 1e-2")
+    trained(prepared, plugins, tmp_path / "runs" / "two", other)
+    monkeypatch.setattr("roadwork_core.data.loading.load_raw", lambda *_, **__: pytest.fail("a picture is decoded"))
+    features, logits = scored(prepared, plugins, tmp_path / "runs" / "two", other)
+    assert features["computed"] == 0
+    assert logits != kept
+
+
+def test_views_are_computed_from_pictures(prepared: Path, plugins: Plugins, tmp_path: Path) -> None:
+    spec = SPEC + '[tta]\nuse = "flip"\n'
+    trained(prepared, plugins, tmp_path, spec)
+    features, _ = scored(prepared, plugins, tmp_path, spec)
+    assert features == {"kept": 0, "computed": 0}
 
 
 def test_in_bf16_kept_features_are_those_of_bf16(prepared: Path, plugins: Plugins, tmp_path: Path) -> None:
