@@ -215,6 +215,9 @@ def make_loader(
         fixed = schedule
         schedule = BatchSchedule()
         schedule.set(0, fixed)
+    if workers and START_METHOD == "fork" and isinstance(dataset, ImageDataset):
+        # What resizes pictures takes seconds to import: once here, not in every worker.
+        import torchvision.transforms.v2.functional  # noqa: F401
     return _Loader(
         _Told(dataset),
         batch_sampler=schedule,

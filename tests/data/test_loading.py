@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from roadwork_core.data.loading import (
 from roadwork_core.data.order import random_keys
 from roadwork_core.data.preprocessing import Preprocessing
 from roadwork_core.data.sample import Row
+from roadwork_core.data.workers import START_METHOD
 from roadwork_core.errors import DataError
 
 SIZE = Preprocessing(size=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -197,3 +200,25 @@ def test_a_picture_that_went_away_is_one_line_from_a_worker_too(rows: list[Row],
     assert caught.value.path == rows[2].path
     assert caught.value.message == "no such file, though it could be read when the data were prepared"
     assert caught.value.hint is not None
+
+
+_LOOKS = """
+import sys
+import torch
+from roadwork_core.data.loading import ImageDataset, make_loader
+from roadwork_core.data.preprocessing import Preprocessing
+
+class Looks(ImageDataset):
+    def __getitem__(self, key):
+        return torch.tensor(["torchvision.transforms.v2.functional" in sys.modules]), 0
+
+preprocessing = Preprocessing(size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
+print([images.tolist() for images, _ in make_loader(Looks([None], preprocessing), [[0]], workers=1)])
+"""
+
+
+@pytest.mark.skipif(START_METHOD != "fork", reason="a fresh interpreter imports for itself")
+def test_workers_are_born_with_what_resizes_pictures() -> None:
+    """Imported in each of them it would cost each of them seconds."""
+    done = subprocess.run([sys.executable, "-c", _LOOKS], capture_output=True, text=True, check=True)
+    assert done.stdout == "[[[True]]]\n"
