@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +45,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
 
 
 def _list(runs_dir: Path, console: Console) -> int:
-    folders = sorted(path.parent for path in runs_dir.glob("*/run.json"))
+    folders = sorted((path.parent for path in runs_dir.glob("*/run.json")), key=_in_order)
     summaries = [_summary(folder) for folder in folders]
     if console.as_json:
         console.json({"schema": "roadwork.runs/1", "runs": summaries})
@@ -54,8 +56,27 @@ def _list(runs_dir: Path, console: Console) -> int:
     for summary in summaries:
         mcc = summary["mcc"]
         figure = f"test mcc {with_interval(mcc)}" if mcc and mcc["value"] is not None else ""
-        console.out(f"{summary['name']:<{width}}  {summary['status']:<11}  {summary['finished'] or '-':<25}  {figure}")
+        notes = "  ".join(note for note in (figure, _origin(summary)) if note)
+        console.out(f"{summary['name']:<{width}}  {summary['status']:<11}  {summary['finished'] or '-':<25}  {notes}")
     return 0
+
+
+def _in_order(folder: Path) -> list[tuple[bool, int, str]]:
+    """By name, numbers in it by their value: trial 10 comes after trial 9."""
+    parts = re.split(r"(\d+)", folder.name)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+
+
+def _origin(summary: Mapping[str, Any]) -> str:
+    """What the run was made for, and what came of it, in a few words."""
+    notes = []
+    if summary["sweep"]:
+        notes.append(f"trial of {summary['sweep']}")
+    if end := summary["pruned"]:
+        notes.append(f"pruned after epoch {end['epoch']} at {end['metric']} {end['value']:.3f}")
+    if summary["challenge"]:
+        notes.append(f"challenger, {'promoted' if summary['challenge']['promoted'] else 'not promoted'}")
+    return ", ".join(notes)
 
 
 def _find(runs_dir: Path, name: str) -> Path:
@@ -120,6 +141,10 @@ def _show(runs_dir: Path, name: str, console: Console) -> int:
         return 0
     summary = _summary(folder)
     console.out(f"{summary['name']}: {summary['status']}  ({folder})")
+    if origin := _origin(summary):
+        console.out(f"  {origin}")
+    if summary["challenge"]:
+        console.out(f"  {summary['challenge']['reason']}")
     for stage in stages:
         console.out(f"  {stage['stage']:<9} {stage['started']}  {stage['seconds']:8.1f} s  {stage['fingerprint'][:12]}")
     for metric, figure in (_result(folder).get("metrics") or {}).get("test", {}).items():
@@ -149,7 +174,26 @@ def _summary(folder: Path) -> dict[str, Any]:
         "finished": stages[-1]["started"] if stages else None,
         "bundle_dir": result.get("bundle_dir"),
         "mcc": (result.get("metrics") or {}).get("test", {}).get("mcc"),
+        "sweep": _sweep_of(folder),
+        "pruned": result.get("pruned"),
+        "challenge": _challenge(folder),
     }
+
+
+def _sweep_of(folder: Path) -> str | None:
+    """The sweep beside the run that it is a trial of."""
+    name = folder.name
+    base = name.rpartition("-")[0]
+    return f"{base}-sweep" if (folder.parent / f"{base}-sweep" / "specs" / f"{name}.toml").is_file() else None
+
+
+def _challenge(folder: Path) -> dict[str, Any] | None:
+    """The verdict on a run that `roadwork retrain` made, where there is one."""
+    try:
+        found = json.loads((folder / "challenge.json").read_bytes())
+        return {"promoted": bool(found["promoted"]), "reason": str(found["reason"])}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _stages(folder: Path) -> list[dict[str, Any]]:
