@@ -28,6 +28,10 @@ class TestJsonl(TrackerContract):
     variants = ({"filename": "log.jsonl"},)
 
 
+class TestMlflow(TrackerContract):
+    component = "operations/mlflow"
+
+
 class TestTensorboard(TrackerContract):
     component = "operations/tensorboard"
 

@@ -11,6 +11,7 @@ from roadwork_core.kinds import TrackerContext
 
 if TYPE_CHECKING:
     from .jsonl import JsonlTracker
+    from .mlflow import RunMlflow
     from .tensorboard import RunTensorBoard
 
 
@@ -26,6 +27,31 @@ class Jsonl:
         from .jsonl import JsonlTracker
 
         return JsonlTracker(ctx.run_name, ctx.folder, self.filename)
+
+
+@component("tracker", "mlflow")
+class Mlflow:
+    """MLflow, in an SQLite database of the run or on a server, through Accelerate's own tracker; without telemetry.
+
+    Needs `pip install "roadwork[mlflow]"`.
+    """
+
+    uri: str | None = option(
+        default=None,
+        pattern=r"(sqlite|postgresql|mysql|https?)(\+\w+)?://.+",
+        help="an MLflow server or database (default: mlflow.db in the tracker's folder)",
+    )
+
+    def build(self, ctx: TrackerContext) -> RunMlflow:
+        missing = [name for name in ("mlflow", "sqlalchemy", "alembic") if find_spec(name) is None]
+        if missing:
+            raise RoadworkError(
+                f'the tracker "mlflow" needs what is not installed: {", ".join(missing)}',
+                hint='pip install "roadwork[mlflow]"',
+            )
+        from .mlflow import RunMlflow
+
+        return RunMlflow(ctx.run_name, ctx.folder, self.uri)
 
 
 @component("tracker", "tensorboard")
