@@ -27,6 +27,7 @@ HEIGHT = {
     "decisions": 0,
     "console": 1,
     "hookspecs": 1,
+    "ray_cluster": 1,
     "component": 1,
     "discovery": 2,
     "plugins": 3,

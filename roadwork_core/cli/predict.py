@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from roadwork_core.bundle import Prediction, Predictor
+    from roadwork_core.bundle.ray_predictor import RayPredictor
     from roadwork_core.console import Console
 
 #: Pictures that are read while as many are computed.
@@ -40,7 +42,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--threads", type=_positive, default=1, metavar="N", help="of each picture computed (default: 1)"
     )
     parser.add_argument(
-        "--workers", type=_positive, metavar="N", help="pictures computed at once (default: cores / threads)"
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="pictures computed at once (default: cores / threads; 1 an actor)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="who computes: this process, or actors on the Ray cluster at RAY_ADDRESS (default: local)",
+    )
+    parser.add_argument(
+        "--actors", type=_positive, metavar="N", help="ray: how many actors (default: as many as the cluster holds)"
     )
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="cpu, cuda, ... (default: a GPU if any)")
     form = parser.add_mutually_exclusive_group()
@@ -55,28 +69,22 @@ def _positive(text: str) -> int:
 
 
 def handle(options: argparse.Namespace, console: Console) -> int:
-    from roadwork_core.bundle import find_images, load
+    from roadwork_core.bundle import find_images
     from roadwork_core.errors import ExitCode
 
-    predictor = load(
-        options.bundle,
-        device=options.device,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        threads=options.threads,
-    )
-    write = _writer(options, predictor, console)
-    failed = total = 0
-    for prediction in predictor.stream(
-        find_images(options.paths, sys.stdin),
-        mode=options.mode,
-        policy=options.policy,
-        must_answer=options.must_answer,
-        batch_size=options.batch_size or HELD,
-    ):
-        total += 1
-        failed += prediction.error is not None
-        write(prediction)
+    with _predictor(options) as predictor:
+        write = _writer(options, predictor, console)
+        failed = total = 0
+        for prediction in predictor.stream(
+            find_images(options.paths, sys.stdin),
+            mode=options.mode,
+            policy=options.policy,
+            must_answer=options.must_answer,
+            batch_size=options.batch_size or HELD,
+        ):
+            total += 1
+            failed += prediction.error is not None
+            write(prediction)
     for cause, count in predictor.fallbacks.items():
         console.warn(f"the fallback policy answered {count} times: {cause}")
     if failed:
@@ -84,7 +92,39 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     return ExitCode.FAILED if failed else ExitCode.OK
 
 
-def _writer(options: argparse.Namespace, predictor: Predictor, console: Console) -> Callable[[Prediction], None]:
+@contextmanager
+def _predictor(options: argparse.Namespace) -> Iterator[Predictor | RayPredictor]:
+    from roadwork_core.errors import UsageError
+
+    if options.engine == "ray":
+        from roadwork_core.bundle.ray_predictor import ray_predictor
+
+        with ray_predictor(
+            options.bundle,
+            device=options.device,
+            batch_size=options.batch_size,
+            workers=options.workers or 1,
+            threads=options.threads,
+            actors=options.actors,
+        ) as predictor:
+            yield predictor
+        return
+    if options.actors is not None:
+        raise UsageError("--actors is for --engine ray")
+    from roadwork_core.bundle import load
+
+    yield load(
+        options.bundle,
+        device=options.device,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        threads=options.threads,
+    )
+
+
+def _writer(
+    options: argparse.Namespace, predictor: Predictor | RayPredictor, console: Console
+) -> Callable[[Prediction], None]:
     if options.json:
         return lambda prediction: console.json(prediction.to_json())
     if options.csv:

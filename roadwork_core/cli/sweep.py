@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=None,
         metavar="N",
-        help="trials at a time, each a process (default: 1)",
+        help="trials at a time, each a process (default: 1; with Ray as many as its machines hold)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="where trials are carried out: on this machine, or on the Ray cluster at RAY_ADDRESS (default: local)",
+    )
+    parser.add_argument(
+        "--trial-cpus", type=float, default=None, metavar="N", help="ray: CPUs that a trial takes (default: 1)"
+    )
+    parser.add_argument(
+        "--trial-gpus",
+        type=float,
+        default=None,
+        metavar="N",
+        help="ray: GPUs that a trial takes, also a part of one (default: 1 where the cluster has any)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="say which trials there are and which are done, and stop"
@@ -47,6 +64,10 @@ def handle(options: argparse.Namespace, console: Console) -> int:
 
     if options.jobs is not None and options.jobs < 1:
         raise UsageError(f"--jobs {options.jobs}: at least one trial at a time is needed")
+    needs = {"--trial-cpus": options.trial_cpus, "--trial-gpus": options.trial_gpus}
+    for name, value in needs.items():
+        if value is not None and (options.engine == "local" or value < 0):
+            raise UsageError(f"{name} {value:g}: is for --engine ray, and not below 0")
     plugins = Plugins.load()
     resolved = load_spec(options.spec, plugins, overrides=options.overrides, unset=options.unset)
     for warning in resolved.warnings:
@@ -59,7 +80,8 @@ def handle(options: argparse.Namespace, console: Console) -> int:
         return _dry_run(search, console)
     with RunLock(Run(name=name, path=engine.folder)), _terminate_as_interrupt():
         try:
-            document, code = _carry_out(search, resolved, engine, console)
+            with _places(options, engine):
+                document, code = _carry_out(search, resolved, engine, console)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; the same command goes on from here ({engine.folder})") from None
     if console.as_json:
@@ -67,6 +89,23 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     else:
         _print(document, console)
     return code
+
+
+@contextmanager
+def _places(options: argparse.Namespace, engine: Engine) -> Iterator[None]:
+    """Within it the engine starts its trials where they are to be carried out."""
+    if options.engine == "local":
+        yield
+        return
+    from roadwork_core.ray_cluster import connected, needs_of, room_for
+    from roadwork_core.sweeps.ray_tasks import RayStarter
+
+    with connected() as ray:
+        needs = needs_of(ray, options.trial_cpus, options.trial_gpus)
+        room = room_for(ray, needs)
+        engine.jobs = room if options.jobs is None else min(options.jobs, room)
+        engine.start = RayStarter(ray, needs)
+        yield
 
 
 def _search(

@@ -32,6 +32,9 @@ NOT_RUN = {
     "uv run ruff": "is a job of its own in CI",
     "uv run mypy": "is a job of its own in CI",
     "roadwork run street.toml": "trains on pictures that the reader has; tests/e2e/test_starter.py runs it",
+    "ray start": "starts a cluster; tests/ray has one",
+    "roadwork sweep sweep.toml --engine ray": "starts a Ray; tests/ray/test_ray.py runs it",
+    "roadwork predict runs/street/bundle/street path/to/pictures --engine": "starts a Ray, as above",
     "roadwork serve": "goes on until it is told to stop; the tests of the plugin serving run it",
     "curl": "asks the server that was not started",
 }
