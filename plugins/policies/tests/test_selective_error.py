@@ -63,6 +63,26 @@ def test_the_true_error_passes_the_target_no_more_often_than_delta(
     assert stats.binomtest(violated, 500, delta, "greater").pvalue > 0.001
 
 
+def test_the_fixed_sequence_keeps_its_word_where_the_risk_crosses_the_target_again_and_again() -> None:
+    """Risk .1 + .004 cos(6 pi u) min(1, 6u) among the share u of the surest: above the target, below it, above it."""
+
+    def risk(share: np.ndarray) -> np.ndarray:
+        return np.asarray(0.1 + 0.004 * np.cos(6 * np.pi * share) * np.minimum(1, 6 * share))
+
+    ends = np.linspace(0, 1, 4001)
+    own = np.diff(ends * risk(ends)) / np.diff(ends)
+    rng, violated = np.random.default_rng(2), 0
+    options, none = selective(target_error=0.1, start=0.05, step=0.01), np.zeros(1500, dtype=np.uint64)
+    for _ in range(600):
+        share = rng.random(1500)
+        wrong = rng.random(1500) < np.interp(share, ends[1:], own)
+        k, _, _ = largest(options, 1 - share, none, wrong)
+        if k is not None:
+            violated += int(risk(np.asarray(1.0 if k > 1500 else np.sort(share)[k - 1])) > 0.1 + 1e-12)
+    assert violated > 0
+    assert stats.binomtest(violated, 600, 0.1, "greater").pvalue > 0.001
+
+
 def test_the_estimated_error_would_pass_the_target_in_half_of_all_draws() -> None:
     """What the policy is for: the largest share whose error on the samples keeps the target."""
     rng, violated = np.random.default_rng(0), 0
