@@ -49,6 +49,7 @@ from .training import (
     ParamGroup,
     SchedulerComponent,
     SchedulerContext,
+    StagedLoss,
 )
 
 __all__ = [
@@ -90,6 +91,7 @@ __all__ = [
     "Report",
     "SchedulerComponent",
     "SchedulerContext",
+    "StagedLoss",
     "TrackerComponent",
     "TrackerContext",
     "Tta",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from attrs import frozen
 
@@ -26,12 +26,22 @@ class LossContext:
 class LossComponent(Protocol):
     """Makes `loss(logits, target)`: float32 (N, C) and int64 (N,), to a mean (scalar) or per-sample losses (N,).
 
-    With `soft_targets = True` the target may also be class probabilities, float32 (N, C).
+    With `soft_targets = True` the target may also be class probabilities, float32 (N, C). A loss that is a `StagedLoss`
+    hears of each epoch.
     """
 
     soft_targets: ClassVar[bool] = False
 
     def build(self, ctx: LossContext) -> Callable[[Tensor, Tensor], Tensor]: ...
+
+
+@runtime_checkable
+class StagedLoss(Protocol):
+    """A loss that changes with the epoch, by its number alone: so it is the same after an interruption."""
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """`epoch`, from 0, of at most `epochs` begins, or goes on."""
+        ...
 
 
 @frozen(kw_only=True)

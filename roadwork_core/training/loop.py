@@ -16,6 +16,7 @@ from attrs import define, field, frozen
 from torch import Tensor, nn
 
 from roadwork_core.errors import NumericalError
+from roadwork_core.kinds import StagedLoss
 
 from .groups import learning_rates
 from .interruption import StopRequest
@@ -160,6 +161,8 @@ class Loop:
         if not rest:
             return
         self.set_training_mode()
+        if isinstance(self.loss, StagedLoss):
+            self.loss.begin_epoch(epoch, recipe.epochs)
         source = iter(self.feed.training(epoch, [micro.indices for window in rest for micro in window.batches]))
         for window in rest:
             total = self._gradient(window, source)

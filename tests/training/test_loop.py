@@ -201,6 +201,32 @@ def test_a_stopped_epoch_goes_on_with_the_samples_that_it_had_not_seen(
     assert repeated == whole.seen
 
 
+def test_a_loss_hears_of_each_epoch_and_of_one_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "CHECKPOINT_COST", 0)
+    heard: list[tuple[int, int]] = []
+
+    class Staged:
+        def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+            return per_sample_loss(logits, target)
+
+        def begin_epoch(self, epoch: int, epochs: int) -> None:
+            heard.append((epoch, epochs))
+
+    batches = [0]
+
+    def cut() -> None:
+        batches[0] += 1
+        if batches[0] == 9:
+            raise OSError("the power is cut")
+
+    options: dict[str, Any] = {"loss": Staged(), "checkpoint_seconds": 0.0, "epochs": 3}
+    with pytest.raises(OSError, match="the power"):
+        make_loop(tmp_path, feed=TensorFeed(before_batch=cut), **options).run()
+    assert heard == [(0, 3), (1, 3)]
+    make_loop(tmp_path, **options).run()
+    assert heard == [(0, 3), (1, 3), (1, 3), (2, 3)]
+
+
 @pytest.mark.parametrize("stop_at", [2, 6, 7, 13])
 def test_ctrl_c_ends_between_two_steps_says_so_and_the_next_run_ends_alike(tmp_path: Path, stop_at: int) -> None:
     import signal

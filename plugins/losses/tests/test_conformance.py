@@ -50,7 +50,7 @@ class TestAsymmetricOfThreeClasses(LossContract):
 class TestLdam(LossContract):
     component = "losses/ldam"
     class_counts = (500, 30, 2)
-    variants = ({"scale": 30.0}, {"beta": 0.9})
+    variants = ({"scale": 30.0}, {"beta": 0.9}, {"beta": 0.9, "deferred": 0.5})
 
 
 class TestSoftMcc(LossContract):

@@ -144,6 +144,22 @@ def test_ldam_gives_the_rarest_class_the_margin_and_a_class_sixteen_times_larger
     np.testing.assert_allclose(build(Ldam(max_margin=0.8), (160, 10, 20)).margins, [0.4, 0.8, 0.8 * 2**-0.25])
 
 
+def test_deferred_reweighting_begins_with_the_epoch_that_is_named_and_not_before() -> None:
+    logits, labels = (torch.from_numpy(part) for part in sample())
+    plain, weighted = build(Ldam())(logits, labels), build(Ldam(beta=0.9999))(logits, labels)
+    loss = build(Ldam(beta=0.9999, deferred=0.8))
+    assert torch.equal(loss(logits, labels), plain)
+    for epoch, expected in ((0, plain), (7, plain), (8, weighted), (9, weighted), (3, plain)):
+        loss.begin_epoch(epoch, 10)
+        assert torch.equal(loss(logits, labels), expected), epoch
+    assert not torch.allclose(plain, weighted)
+
+
+def test_weights_that_are_none_cannot_be_deferred() -> None:
+    with pytest.raises(ValueError, match="beta"):
+        Ldam(deferred=0.8)
+
+
 @pytest.mark.parametrize("classes", [2, 4])
 def test_soft_mcc_of_sure_answers_is_one_minus_the_coefficient(classes: int) -> None:
     from sklearn.metrics import matthews_corrcoef

@@ -123,17 +123,31 @@ class AsymmetricLoss(BlendedLoss):
 class MarginLoss(BlendedLoss):
     """Cross-entropy in which each class, where it is the true one, has its logit lowered by its margin first.
 
-    `margins` are in units of the logits; all are multiplied by `scale` then (arXiv 1906.07413, equation 13).
+    `margins` are in units of the logits; all are multiplied by `scale` then (arXiv 1906.07413, equation 13). `weights`
+    count from the epoch on that begins at the part `deferred` of the training (algorithm 1 there).
     """
 
     margins: Tensor
 
     def __init__(
-        self, num_classes: int, *, margins: Sequence[float], scale: float, weights: Sequence[float] | None = None
+        self,
+        num_classes: int,
+        *,
+        margins: Sequence[float],
+        scale: float,
+        weights: Sequence[float] | None = None,
+        deferred: float = 0.0,
     ) -> None:
-        super().__init__(num_classes, weights=weights)
+        super().__init__(num_classes, weights=None if deferred else weights)
         self.scale = scale
+        self._deferred = deferred
+        self._later = weights
         self.register_buffer("margins", torch.tensor(margins, dtype=torch.float32), persistent=False)
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Puts the weights on where it is time, and takes them off before."""
+        if self._deferred and self._later is not None:
+            self.weights = torch.tensor(self._later) if epoch >= self._deferred * epochs else None
 
     def costs(self, logits: Tensor) -> Tensor:
         # (N, C, C): in row c the logits as they are where c is the true class.

@@ -29,6 +29,17 @@ class Ldam:
     beta: float = option(
         default=0.0, minimum=0, below=1, help="weights classes by their effective number of samples, too; 0 does not"
     )
+    deferred: float = option(
+        default=0.0,
+        minimum=0,
+        below=1,
+        help="part of the epochs that come before those weights, which so fall on features that the margins have made"
+        " (deferred re-weighting; the paper's is 0.8, with beta 0.9999)",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.deferred and self.beta == 0:
+            raise ValueError("deferred defers the weights of beta, which is 0")
 
     def build(self, ctx: LossContext) -> MarginLoss:
         from .classification import MarginLoss
@@ -36,7 +47,7 @@ class Ldam:
         counts = present_counts(ctx)
         margins = [self.max_margin * (min(counts) / count) ** 0.25 for count in counts]
         weights = effective_weights(counts, self.beta) if self.beta > 0 else None
-        return MarginLoss(ctx.num_classes, margins=margins, scale=self.scale, weights=weights)
+        return MarginLoss(ctx.num_classes, margins=margins, scale=self.scale, weights=weights, deferred=self.deferred)
 
 
 @component("loss", "soft_mcc")
