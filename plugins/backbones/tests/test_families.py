@@ -286,6 +286,28 @@ def test_what_cannot_be_had_is_one_line_with_what_to_do(
         build(Transformers(model=str(checkpoints["convnextv2"]), pooling="cls"))
 
 
+def test_a_revision_of_a_hub_repository_is_the_one_that_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two revisions as a download leaves them in the hub's cache; nothing is asked of a network."""
+    repository = tmp_path / "models--acme--net"
+    config, *_ = FAMILIES["vit"]
+    norms = {}
+    for number, branch in enumerate(("main", "v2")):
+        commit = f"{number + 1:040x}"
+        torch.manual_seed(number)
+        model = transformers.AutoModel.from_config(config)
+        model.save_pretrained(repository / "snapshots" / commit)
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs" / branch).write_text(commit)
+        norms[branch] = model.get_parameter("embeddings.cls_token").detach().clone()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for revision, branch in ((None, "main"), ("v2", "v2"), (f"{2:040x}", "v2")):
+        backbone = build(Transformers(model="acme/net", revision=revision))
+        assert torch.equal(backbone.model.get_parameter("embeddings.cls_token"), norms[branch]), revision
+
+
 def test_weights_of_another_network_are_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((checkpoints["vit"] / "config.json").read_bytes())
     (tmp_path / "model.safetensors").write_bytes((checkpoints["convnextv2"] / "model.safetensors").read_bytes())
