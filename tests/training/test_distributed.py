@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from roadwork_core.training.loop import Loop
+
 from .toy import TensorFeed, make_loop, toy_model
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +63,7 @@ try:
 except RuntimeError:
     assert (cut.position.epoch, cut.position.window) == (1, 1)
 resumed = made("cut")
-resumed.run()
+result["again"] = resumed.run().history
 assert resumed.snapshot.path.is_file()
 result["exact"] = all(torch.equal(tensor, weights(loop)[key]) for key, tensor in weights(resumed).items())
 Path(sys.argv[1], f"rank-{loop.accelerator.process_index}.json").write_text(json.dumps(result))
@@ -94,21 +96,21 @@ def test_two_processes_equal_one_and_resume_exactly(weights: str, tmp_path: Path
         _, said = process.communicate(timeout=120)
         assert process.returncode == 0, said[-2000:]
     ranks = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
-    alone = make_loop(
-        tmp_path / "alone",
-        model=toy_model(norm=False, dropout=0),
-        feed=TensorFeed(size=41, validation_size=29),
-        accumulate=2,
-        epochs=2,
-        ema=0.8,
-        clip_norm=0.1,
-    )
+
+    def in_one_process(folder: str) -> Loop:
+        model, feed = toy_model(norm=False, dropout=0), TensorFeed(size=41, validation_size=29)
+        return make_loop(tmp_path / folder, model=model, feed=feed, accumulate=2, epochs=2, ema=0.8, clip_norm=0.1)
+
+    alone = in_one_process("alone")
     history = alone.run().history
     expected_weights = {
         "head": alone.snapshot.model.get_parameter("head.weight").flatten().tolist(),
         "conv": alone.snapshot.model.get_parameter("backbone.conv.weight").flatten().tolist(),
     }
-    # The checkpoints hold whole tensors: one process goes on from what two that share the weights have saved.
+    # Checkpoints hold whole tensors: one process reads what two have saved.
+    read = in_one_process("cut")
+    assert read.run().history == ranks[0]["again"]
+    assert read.snapshot.model.get_parameter("head.weight").flatten().tolist() == ranks[0]["head"]
     for found in ranks:
         assert found["exact"]
         assert found["held"] == (found["total"] if weights == "whole" else pytest.approx(found["total"] / 2, abs=20))
