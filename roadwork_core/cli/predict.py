@@ -5,19 +5,18 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from roadwork_core.bundle import Prediction, Predictor
+    from roadwork_core.bundle import Bundle, Prediction, Predictor, Source
     from roadwork_core.bundle.ray_predictor import RayPredictor
     from roadwork_core.console import Console
 
 #: Pictures that are read while as many are computed.
 HELD = 64
-COLUMNS = ("path", "label", "abstain", "score", "set", "policy", "reason", "error")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +59,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object per picture and line")
     form.add_argument("--csv", action="store_true", help="print a table as CSV")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write a .jsonl, .csv or .parquet file; the same command goes on where a killed one ended",
+    )
 
 
 def _positive(text: str) -> int:
@@ -73,18 +78,26 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     from roadwork_core.errors import ExitCode
 
     with _predictor(options) as predictor:
-        write = _writer(options, predictor, console)
-        failed = total = 0
-        for prediction in predictor.stream(
-            find_images(options.paths, sys.stdin),
-            mode=options.mode,
-            policy=options.policy,
-            must_answer=options.must_answer,
-            batch_size=options.batch_size or HELD,
-        ):
-            total += 1
-            failed += prediction.error is not None
-            write(prediction)
+        sources = find_images(options.paths, sys.stdin)
+
+        def stream(pending: Iterable[Source]) -> Iterator[Prediction]:
+            return predictor.stream(
+                pending,
+                mode=options.mode,
+                policy=options.policy,
+                must_answer=options.must_answer,
+                batch_size=options.batch_size or HELD,
+            )
+
+        if options.out is not None:
+            total, failed = _to_file(options, predictor.bundle, sources, stream, console)
+        else:
+            write = _writer(options, predictor, console)
+            failed = total = 0
+            for prediction in stream(sources):
+                total += 1
+                failed += prediction.error is not None
+                write(prediction)
     for cause, count in predictor.fallbacks.items():
         console.warn(f"the fallback policy answered {count} times: {cause}")
     if failed:
@@ -122,15 +135,46 @@ def _predictor(options: argparse.Namespace) -> Iterator[Predictor | RayPredictor
     )
 
 
+def _to_file(
+    options: argparse.Namespace,
+    bundle: Bundle,
+    sources: Iterator[Source],
+    stream: Callable[[Iterable[Source]], Iterator[Prediction]],
+    console: Console,
+) -> tuple[int, int]:
+    """How many pictures were answered for, in this run and those that it goes on with, and how many had an error."""
+    from contextlib import closing
+
+    from roadwork_core.bundle.journal import Journal
+
+    names = ("must_answer", "device", "batch_size", "threads")
+    asked = {"bundle_id": bundle.id, "policy": bundle.policy_for(mode=options.mode, policy=options.policy)}
+    with closing(Journal(options.out, asked | {name: getattr(options, name) for name in names})) as journal:
+        pending = journal.rest(sources)
+        if journal.answered:
+            console.info(f"{journal.answered} are answered already: {journal.part}")
+        for prediction in console.progress(stream(pending), label="predict"):
+            journal.write(prediction.to_json())
+        journal.finish()
+    if console.as_json:
+        counts = {"answered": journal.answered, "failed": journal.failed}
+        console.json({"schema": "roadwork.predict/1", "out": str(options.out), **counts})
+    else:
+        console.out(f"{journal.answered} in {options.out}")
+    return journal.answered, journal.failed
+
+
 def _writer(
     options: argparse.Namespace, predictor: Predictor | RayPredictor, console: Console
 ) -> Callable[[Prediction], None]:
     if options.json:
         return lambda prediction: console.json(prediction.to_json())
     if options.csv:
+        from roadwork_core.bundle.journal import COLUMNS, cells
+
         table = csv.DictWriter(console.stdout, COLUMNS, lineterminator="\n")
         table.writeheader()
-        return lambda prediction: table.writerow(_cells(prediction))
+        return lambda prediction: table.writerow(cells(prediction.to_json()))
     from roadwork_core.errors import printable
 
     width = max(len("abstain"), *(len(label) for label in predictor.bundle.labels))
@@ -147,9 +191,3 @@ def _writer(
         console.out(f"{label:<{width}}  {prediction.score:6.4f}  {prediction.policy:<{policy_width}}  {path}{reason}")
 
     return write
-
-
-def _cells(prediction: Prediction) -> dict[str, object]:
-    if prediction.error is not None:
-        return {"path": prediction.path, "error": prediction.error}
-    return {**prediction.to_json(), "set": "|".join(prediction.labels), "label": prediction.label or ""}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from roadwork_core.bundle import Predictor
 from roadwork_core.cli import main
 from roadwork_core.plugins import Plugins
 from tests.bundle import toy
@@ -184,3 +185,110 @@ def test_a_folder_stands_for_every_format_that_is_decoded() -> None:
     read = {suffix for suffix, name in Image.registered_extensions().items() if name in decode.FORMATS}
     missing = {".jpg", ".jpeg", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".ppm"} & read - SUFFIXES
     assert not missing
+
+
+# --- into a file ---
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return [{k: v for k, v in row.items() if k != "error"} for row in pq.read_table(path).to_pylist()]
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:
+            return [
+                {
+                    **{name: row[name] for name in ("path", "policy", "reason")},
+                    "label": row["label"] or None,
+                    "abstain": row["abstain"] == "True",
+                    "score": float(row["score"]),
+                    "set": row["set"].split("|"),
+                }
+                for row in csv.DictReader(file)
+            ]
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_file_of_each_form_holds_what_is_printed(
+    bundle: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    _, printed, _ = run(capsys, bundle, pictures, "--json")
+    out = tmp_path / f"answers{suffix}"
+    code, said, _ = run(capsys, bundle, pictures, "--out", out, "--json")
+    assert (code, json.loads(said)) == (
+        0,
+        {"schema": "roadwork.predict/1", "out": str(out), "answered": 3, "failed": 0},
+    )
+    assert rows_of(out) == [json.loads(line) for line in printed.splitlines()]
+    assert [path.name for path in tmp_path.iterdir() if path.name != "pictures"] == [out.name]
+    code, _, err = run(capsys, bundle, pictures, "--out", out)
+    assert code == 2
+    assert "is there already" in err
+
+
+@pytest.mark.parametrize("cut", [0, 1, 30])
+def test_what_a_killed_run_answered_is_not_asked_again(
+    bundle: Path,
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    cut: int,
+) -> None:
+    from roadwork_core.bundle.journal import Journal
+
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "answers.jsonl"
+    (pictures / "1.png").write_bytes(b"no picture")
+    assert run(capsys, bundle, pictures, "--out", whole)[0] == 1
+    write, written = Journal.write, 0
+
+    def killed(self: Journal, row: Any) -> None:
+        nonlocal written
+        if written == 2:
+            raise KeyboardInterrupt
+        written += 1
+        write(self, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "write", killed)
+        assert main(["predict", str(bundle), str(pictures), "--device", "cpu", "--out", str(out)]) != 0
+    part = tmp_path / "answers.jsonl.part"
+    assert not out.exists()
+    # A kill may leave a part of the last line.
+    part.write_bytes(part.read_bytes()[: -cut or None])
+    asked: list[str] = []
+    decode = Predictor._decode_source
+
+    def watched(self: Predictor, source: Any) -> Any:
+        asked.append(source.path)
+        return decode(self, source)
+
+    monkeypatch.setattr(Predictor, "_decode_source", watched)
+    capsys.readouterr()
+    code, _, err = run(capsys, bundle, pictures, "--out", out)
+    assert (code, out.read_bytes()) == (1, whole.read_bytes())
+    assert [Path(path).name for path in asked] == (["2.png"] if cut == 0 else ["1.png", "2.png"])
+    assert "1 of 3 could not be predicted" in err
+    assert not part.exists()
+
+
+def test_answers_to_something_else_are_not_gone_on_with(
+    bundle: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from roadwork_core.bundle.journal import Journal
+
+    out = tmp_path / "answers.csv"
+    asked = {"must_answer": False, "device": "cpu", "batch_size": None, "threads": 1}
+    bundle_id = json.loads((bundle / "bundle.json").read_bytes())["bundle_id"]
+    journal = Journal(out, {"bundle_id": bundle_id, "policy": "careful", **asked})
+    journal.write({"path": str(pictures / "1.png"), "error": "x"})
+    journal.close()
+    before = journal.part.read_bytes()
+    for words, told in ((["--must-answer"], "to other options"), ([], "its answer 1 is to another picture")):
+        code, _, err = run(capsys, bundle, pictures, "--out", out, *words)
+        assert code == 2
+        assert told in err
+        assert journal.part.read_bytes() == before
+    assert run(capsys, bundle, pictures, "--out", tmp_path / "answers.xls")[0] == 2
