@@ -1,42 +1,38 @@
-"""Throughput and latency of `roadwork serve` beside the bare predict loop: see docs/benchmarks/serving.md."""
+"""`roadwork serve` beside LitServe, plain FastAPI and the bare predict loop: see docs/benchmarks/serving.md."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import io
+import base64
+import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-from PIL import Image
+from bundles import NAMES, jpegs, made
 
-MAIN = "import sys; from roadwork_core.cli import main; sys.exit(main())"
+from roadwork_core.compute_threads import cores
 
-
-def pictures(count: int, side: int) -> list[bytes]:
-    """JPEGs of smooth noise, quality 75."""
-    draws = np.random.default_rng(0)
-    found = []
-    for _ in range(count):
-        small = Image.fromarray(draws.integers(0, 256, (side // 8, side // 8, 3), dtype=np.uint8))
-        stream = io.BytesIO()
-        small.resize((side, side), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=75)
-        found.append(stream.getvalue())
-    return found
+CONTENDERS = Path(__file__).with_name("contenders.py")
+MANY = 100_000
 
 
-def bare(bundle: Path, images: Sequence[bytes], seconds: float, workers: int) -> float:
+def bare(bundle: Path, images: Sequence[bytes], seconds: float, workers: int) -> dict[str, float]:
     """Pictures a second of `Predictor.predict` in a loop, one picture a call, in threads that share the weights."""
     import torch
 
@@ -46,118 +42,176 @@ def bare(bundle: Path, images: Sequence[bytes], seconds: float, workers: int) ->
     loaded = load(bundle, device="cpu")
     loaded.predict([images[0]])
     counts = [0] * workers
-    end = time.perf_counter() + seconds
+    start = time.perf_counter()
 
     def loop(worker: int) -> None:
         own = Predictor(loaded.runtime)
-        while time.perf_counter() < end:
+        while time.perf_counter() < start + seconds:
             own.predict([images[counts[worker] % len(images)]])
             counts[worker] += 1
 
-    start = time.perf_counter()
     threads = [threading.Thread(target=loop, args=(worker,)) for worker in range(workers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(counts) / (time.perf_counter() - start)
+    return {"rate": sum(counts) / (time.perf_counter() - start)}
 
 
 async def load_from(url: str, images: Sequence[bytes], connections: int, seconds: float) -> dict[str, float]:
-    """Closed loop: each connection asks again as soon as it has its answer; a refused one waits and asks again."""
+    """Closed loop: each connection asks again as soon as it has its answer; a refused one waits a second."""
+    documents = [json.dumps({"image": base64.b64encode(image).decode()}).encode() for image in images]
     times: list[float] = []
     refused = lost = 0
-    end = time.perf_counter() + seconds
     limits = httpx.Limits(max_connections=connections)
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits, trust_env=False) as client:
+    head = {"content-type": "application/json"}
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits, trust_env=False, headers=head) as client:
+        begin = time.perf_counter()
 
         async def one(number: int) -> None:
             nonlocal refused, lost
-            while time.perf_counter() < end:
+            while time.perf_counter() < begin + seconds:
                 start = time.perf_counter()
                 try:
-                    answer = await client.post("/predict", content=images[number % len(images)])
+                    answer = await client.post("/predict", content=documents[number % len(documents)])
                 except httpx.HTTPError:
                     lost += 1
+                    await asyncio.sleep(0.1)
                     continue
                 number += 1
                 if answer.status_code == 200:
                     times.append(time.perf_counter() - start)
-                else:
+                elif answer.status_code in (429, 503):
                     refused += 1
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(1)
+                else:
+                    lost += 1
 
-        start = time.perf_counter()
         await asyncio.gather(*(one(number) for number in range(connections)))
-        elapsed = time.perf_counter() - start
-    p50, p99 = np.percentile(times, [50, 99])
+        elapsed = time.perf_counter() - begin
+    p50, p99 = np.percentile(times, [50, 99]) if times else (np.nan, np.nan)
     return {"rate": len(times) / elapsed, "p50": p50, "p99": p99, "refused": refused, "lost": lost}
 
 
-def serve(bundle: Path, workers: int, queue: int) -> tuple[subprocess.Popen[str], str]:
-    words = ["serve", str(bundle), "--port", "0", "--json", "-q", "--device", "cpu", "--timeout", "120"]
-    words += ["--workers", str(workers), "--threads", "1", "--queue", str(queue)]
-    process = subprocess.Popen([sys.executable, "-c", MAIN, *words], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, json.loads(process.stdout.readline())["url"]
+@contextmanager
+def served(words: Sequence[str], url: str, health: str) -> Iterator[str]:
+    """A server process that answers, until the block ends."""
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        end = time.monotonic() + 120
+        while True:
+            try:
+                if httpx.get(url + health, trust_env=False, timeout=5).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                time.sleep(0.2)
+            if time.monotonic() > end or process.poll() is not None:
+                raise SystemExit(f"{' '.join(words)} did not start")
+        yield url
+    finally:
+        # The whole session: LitServe has processes of its own.
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
-def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    images = pictures(16, options.side)
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def contender(name: str, bundle: Path, workers: int) -> tuple[list[str], str, str]:
+    """The command, the URL and the path that tells its health."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    if name in ("plain", "litserve"):
+        return [sys.executable, str(CONTENDERS), name, str(bundle), str(port), str(workers)], url, "/health"
+    queue = name.rpartition(" ")[2]
+    words = ["serve", str(bundle), "--port", str(port), "-q", "--device", "cpu", "--timeout", "120", "--verify", "load"]
+    words += ["--workers", str(workers), "--queue", queue]
+    return [sys.executable, "-m", "roadwork_core", *words], url, "/readyz"
+
+
+def measure(bundle: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    images = jpegs(16)
+    workers = options.workers or cores()
+    names = [f"roadwork serve, queue {MANY}", "plain", *(["litserve"] if importlib.util.find_spec("litserve") else [])]
     rows: list[dict[str, Any]] = []
-    for _ in range(options.rounds):
-        for workers in options.workers:
-            rate = bare(options.bundle, images, options.seconds, workers)
-            rows.append({"what": "bare loop", "workers": workers, "connections": "", "rate": rate})
-            for queue, counts in ((64, options.connections), (2, [max(options.connections)])):
-                process, url = serve(options.bundle, workers, queue)
-                try:
-                    for connections in counts:
-                        found = asyncio.run(load_from(url, images, connections, options.seconds))
-                        key = {"what": f"serve, queue {queue}", "workers": workers, "connections": connections}
-                        rows.append({**key, **found})
-                finally:
-                    process.send_signal(signal.SIGTERM)
-                    process.wait(60)
+    for turn in range(options.rounds):
+        rows.append({"what": "bare loop", "connections": "", **bare(bundle, images, options.seconds, workers)})
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            with served(*contender(name, bundle, workers)) as url:
+                asyncio.run(load_from(url, images, workers, 1.0))
+                for connections in options.connections:
+                    found = asyncio.run(load_from(url, images, connections, options.seconds))
+                    rows.append({"what": name, "connections": connections, **found})
+        name = f"roadwork serve, queue {options.queue}"
+        with served(*contender(name, bundle, workers)) as url:
+            asyncio.run(load_from(url, images, workers, 1.0))
+            most = max(options.connections)
+            found = asyncio.run(load_from(url, images, most, options.seconds))
+            rows.append({"what": name, "connections": most, **found})
     return rows
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Medians over the rounds."""
-    keys = list(dict.fromkeys((row["what"], row["workers"], row["connections"]) for row in rows))
+    """Medians over the rounds, and the least and the largest rate."""
     lines = [
-        "| | workers | connections | answers/s | p50 ms | p99 ms | refused | lost |",
+        "| | connections | answers/s | least to most | p50 ms | p99 ms | refused | lost |",
         "|:--|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for key in keys:
-        of_key = [row for row in rows if (row["what"], row["workers"], row["connections"]) == key]
-        middle = {name: float(np.median([row[name] for row in of_key])) for name in of_key[0] if name not in _NAMES}
-        cells = [f"{middle['rate']:.1f}"]
-        if "p50" in middle:
-            cells += [f"{1000 * middle['p50']:.0f}", f"{1000 * middle['p99']:.0f}"]
-            cells += [f"{middle['refused']:.0f}", f"{middle['lost']:.0f}"]
+    for what, connections in dict.fromkeys((row["what"], row["connections"]) for row in rows):
+        of_key = [row for row in rows if (row["what"], row["connections"]) == (what, connections)]
+        rates = [row["rate"] for row in of_key]
+        cells = [f"{np.median(rates):.1f}", f"{min(rates):.1f} to {max(rates):.1f}"]
+        if "p50" in of_key[0]:
+            cells += [f"{1000 * np.median([row[name] for row in of_key]):.0f}" for name in ("p50", "p99")]
+            cells += [f"{sum(row[name] for row in of_key)}" for name in ("refused", "lost")]
         else:
             cells += [""] * 4
-        lines.append("| " + " | ".join([key[0], str(key[1]), str(key[2]), *cells]) + " |")
+        lines.append(
+            "| " + " | ".join([_LABELS.get(what, what).replace(f", queue {MANY}", ""), str(connections), *cells]) + " |"
+        )
     return "\n".join(lines)
 
 
-_NAMES = ("what", "workers", "connections")
+_LABELS = {"plain": "FastAPI + uvicorn", "litserve": "LitServe"}
+_VERSIONS = ("torch", "fastapi", "uvicorn", "litserve")
+
+
+def versions() -> str:
+    found = []
+    for name in _VERSIONS:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"without {name}")
+    return ", ".join([f"Python {platform.python_version()}", *found])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bundle", type=Path, help="a bundle's folder")
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--seconds", type=float, default=8)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--side", type=int, default=224, help="pixels of a picture's side")
+    parser.add_argument("--network", choices=NAMES, default="mobilenet_v2")
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 32, 128])
+    parser.add_argument("--workers", type=int, help="(default: one a core)")
+    parser.add_argument("--queue", type=int, default=8, help="of the overloaded server")
+    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="write the table there too")
     options = parser.parse_args()
     before = os.getloadavg()[0]
-    rows = measure(options)
-    print(table(rows))
-    print(f"\nload {before:.1f} before, {os.getloadavg()[0]:.1f} after; {platform.machine()}, {os.cpu_count()} cores")
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure(made(options.network, Path(folder)), options)
+    facts = f"load {before:.1f} before, {os.getloadavg()[0]:.1f} after; {platform.machine()}, {cores()} cores"
+    text = (
+        f"{table(rows)}\n\n{options.network}, {options.rounds} rounds of {options.seconds:g} s; {facts}; {versions()}\n"
+    )
+    print(text)
+    if options.out is not None:
+        options.out.write_text(text)
 
 
 if __name__ == "__main__":
