@@ -28,7 +28,7 @@ from bundles import NAMES, jpegs, made
 
 from roadwork_core.compute_threads import cores
 
-CONTENDERS = Path(__file__).with_name("contenders.py")
+PROGRAMS = {"plain": Path(__file__).with_name("plain.py"), "litserve": Path(__file__).with_name("lit.py")}
 MANY = 100_000
 
 
@@ -127,8 +127,8 @@ def contender(name: str, bundle: Path, workers: int) -> tuple[list[str], str, st
     """The command, the URL and the path that tells its health."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    if name in ("plain", "litserve"):
-        return [sys.executable, str(CONTENDERS), name, str(bundle), str(port), str(workers)], url, "/health"
+    if name in PROGRAMS:
+        return [sys.executable, str(PROGRAMS[name]), str(bundle), str(port), str(workers)], url, "/health"
     queue = name.rpartition(" ")[2]
     words = ["serve", str(bundle), "--port", str(port), "-q", "--device", "cpu", "--timeout", "120", "--verify", "load"]
     words += ["--workers", str(workers), "--queue", queue]
