@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from .errors import RoadworkError, UsageError
+from .extras import how_to_install
 
 #: Where a running cluster is; Ray's own commands read it too.
 ADDRESS = "RAY_ADDRESS"
@@ -18,7 +19,7 @@ ADDRESS = "RAY_ADDRESS"
 def require_ray() -> None:
     """Raises RoadworkError with what to install where Ray is missing."""
     if find_spec("ray") is None:
-        raise RoadworkError("--engine ray needs Ray, which is not installed", hint='pip install "roadwork[ray]"')
+        raise RoadworkError("--engine ray needs Ray, which is not installed", hint=how_to_install("ray"))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ CORE = ROOT / "roadwork_core"
 #: Rooms by height: a room imports only from lower ones (or its own). Rooms of one height do not know each other.
 HEIGHT = {
     "errors": 0,
+    "extras": 0,
     "files": 0,
     "kinds": 0,
     "compute_threads": 1,

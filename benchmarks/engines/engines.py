@@ -2,7 +2,7 @@
 
     python benchmarks/engines/engines.py --write docs/benchmarks/engines.md
 
-Says in the end how long it took. Needs roadwork[onnx], and a C++ compiler for torch.compile and AOTInductor.
+Says in the end how long it took. Needs the extra onnx, and a C++ compiler for torch.compile and AOTInductor.
 """
 
 from __future__ import annotations

@@ -195,12 +195,13 @@ def _report(error: BaseException, console: Console, with_traceback: bool) -> int
 
 def _unforeseen(error: BaseException) -> Any:
     from roadwork_core.errors import Origin, Problem
+    from roadwork_core.extras import how_to_install
 
     if isinstance(error, OSError) and error.strerror:
         return Problem(error.strerror, origin=None if error.filename is None else Origin(str(error.filename)))
     text = " ".join(str(error).split()) or "no message"
     if isinstance(error, ModuleNotFoundError) and error.name in TORCH:
-        return Problem(f"{error.name} is not installed", hint="pip install 'roadwork[torch]'")
+        return Problem(f"{error.name} is not installed", hint=how_to_install("torch"))
     return Problem(
         f"{type(error).__name__}: {text}", hint="--traceback shows where; if it is a defect, please report it"
     )

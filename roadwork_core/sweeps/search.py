@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
+from ..extras import how_to_install
 from .engine import Ending, Stop
 from .importance import importance, importance_by_forest
 from .results import Result
@@ -94,5 +95,5 @@ class FixedSearch:
         from .study import missing_for_forests
 
         if missing := missing_for_forests():
-            return None, f'Not computed: it needs {", ".join(missing)} (pip install "roadwork[sweeps]").'
+            return None, f"Not computed: it needs {', '.join(missing)} ({how_to_install('sweeps')})."
         return importance_by_forest(results, self.distributions(), gathered=False)

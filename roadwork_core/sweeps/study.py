@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from roadwork_core.errors import RoadworkError, UsageError
+from roadwork_core.extras import how_to_install
 
 if TYPE_CHECKING:
     import optuna
@@ -30,7 +31,7 @@ def require_optuna(purpose: str) -> None:
     """Raises RoadworkError with what to install where Optuna, or scikit-learn for its forests, is missing."""
     if missing := missing_for_forests():
         raise RoadworkError(
-            f"{purpose} needs what is not installed: {', '.join(missing)}", hint='pip install "roadwork[sweeps]"'
+            f"{purpose} needs what is not installed: {', '.join(missing)}", hint=how_to_install("sweeps")
         )
 
 

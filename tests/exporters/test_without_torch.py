@@ -1,4 +1,4 @@
-"""`pip install roadwork[onnx]` brings all that an ONNX export needs to decide, and nothing of torch."""
+"""The extra `onnx` brings all that an ONNX export needs to decide, and nothing of torch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 from PIL import Image
 
 from roadwork_core.cli import main
+from roadwork_core.extras import how_to_install
 
 from .bundles import make_bundle, smooth_pictures
 
@@ -94,4 +95,4 @@ def test_what_needs_torch_says_how_to_get_it(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "error: torch is not installed (pip install 'roadwork[torch]')"
+    assert done.stderr.splitlines()[-1] == f"error: torch is not installed ({how_to_install('torch')})"

@@ -50,7 +50,7 @@ def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(ray_cluster, "find_spec", lambda name: None)
-    with pytest.raises(RoadworkError, match=r'pip install "roadwork\[ray\]"'), connected():
+    with pytest.raises(RoadworkError, match=r"uv pip install '\.\[ray\]'"), connected():
         pass
 
 

@@ -189,7 +189,7 @@ def test_a_pruned_run_says_so_and_keeps_no_checkpoint(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "find_spec", lambda name: None if name == "optuna" else object())
-    with pytest.raises(RoadworkError, match=r'not installed: optuna \(pip install "roadwork\[sweeps\]"\)'):
+    with pytest.raises(RoadworkError, match=r"not installed: optuna \(.*uv pip install '\.\[sweeps\]'\)"):
         require_optuna('method = "tpe"')
 
 

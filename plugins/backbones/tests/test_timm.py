@@ -14,7 +14,7 @@ from torch import Tensor
 from roadwork_core.errors import RoadworkError, UsageError
 from roadwork_core.kinds import BackboneContext
 
-timm = pytest.importorskip("timm", reason="timm is not installed (pip install 'roadwork-backbones[timm]')")
+timm = pytest.importorskip("timm", reason="timm is not installed")
 
 #: Features and size multiple of each family.
 FAMILIES = {

@@ -320,7 +320,7 @@ def test_paths_that_are_not_there_are_named(tmp_path: Path) -> None:
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = plain(tmp_path, ["a"])
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(RoadworkError, match=r'pip install "roadwork-datasets\[parquet\]"'):
+    with pytest.raises(RoadworkError, match=r"uv pip install '\./plugins/datasets\[parquet\]'"):
         samples(path)
 
 

@@ -102,5 +102,5 @@ def test_mlflow_begins_anew_for_another_configuration(tmp_path: Path, mlflow: An
 
 def test_mlflow_that_is_not_installed_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda _: None)
-    with pytest.raises(RoadworkError, match=r'pip install "roadwork\[mlflow\]"'):
+    with pytest.raises(RoadworkError, match=r"uv pip install '\.\[mlflow\]'"):
         Mlflow().build(TrackerContext(run_name="trial", folder=tmp_path))

@@ -64,7 +64,7 @@ class Torchvision:
 
 @component("backbone", "timm")
 class Timm:
-    """A network of timm without its classifier (needs `pip install 'roadwork-backbones[timm]'`)."""
+    """A network of timm without its classifier (needs the extra `timm` of roadwork-backbones)."""
 
     name: str = option(
         help='timm\'s name, such as "vit_small_patch14_dinov2.lvd142m", "hf-hub:" and a hub id, or a local folder with'

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from roadwork_core.data.preprocessing import Interpolation, Preprocessing
 from roadwork_core.errors import RoadworkError, UsageError
+from roadwork_core.extras import how_to_install
 
 from .structure import main_blocks
 
 HUB = "hf-hub:"
 WEIGHTS = "model.safetensors"
-_INSTALL = "pip install 'roadwork-backbones[timm]'"
 
 
 @frozen(kw_only=True)
@@ -83,7 +83,9 @@ def _timm() -> Any:
     try:
         return importlib.import_module("timm")
     except ImportError:
-        raise RoadworkError("the backbone timm needs the package timm", hint=_INSTALL) from None
+        raise RoadworkError(
+            "the backbone timm needs the package timm", hint=how_to_install("timm", "roadwork-backbones")
+        ) from None
 
 
 def _source(name: str, revision: str | None) -> _Source:

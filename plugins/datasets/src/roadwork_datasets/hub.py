@@ -8,6 +8,7 @@ from pathlib import Path
 
 from roadwork_core.data.natural import natural_key
 from roadwork_core.errors import DataError, RoadworkError
+from roadwork_core.extras import how_to_install
 from roadwork_core.kinds import Report
 
 from .parquet import missing_shards
@@ -57,7 +58,7 @@ def _fetch(repository: str, revision: str | None, patterns: Sequence[str]) -> Pa
     except ImportError:
         raise RoadworkError(
             "data sets of the hub need huggingface_hub, which is not installed",
-            hint='pip install "roadwork-datasets[hub]", or set data.path to a folder with the parquet files',
+            hint=f"{how_to_install('hub', 'roadwork-datasets')}, or set data.path to a folder with the parquet files",
         ) from None
     wanted = [pattern.removeprefix("**/") for pattern in patterns]
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from roadwork_core.errors import DataError, RoadworkError
+from roadwork_core.extras import how_to_install
 
 if TYPE_CHECKING:
     import pyarrow
@@ -93,7 +94,7 @@ def open_parquet(path: Path) -> ParquetTable:
         import pyarrow.parquet
     except ImportError:
         raise RoadworkError(
-            "parquet files need pyarrow, which is not installed", hint='pip install "roadwork-datasets[parquet]"'
+            "parquet files need pyarrow, which is not installed", hint=how_to_install("parquet", "roadwork-datasets")
         ) from None
     try:
         with path.open("rb") as file:

@@ -14,7 +14,7 @@ class Onnx:
     """ONNX Runtime without torch: the network as ONNX, preprocessing, views and policies in numpy.
 
     The batch may have any size. Checked on the bundle's golden pictures before it is handed over: logits within the
-    tolerance of torch's, decisions identical. Needs `pip install 'roadwork[onnx]'`.
+    tolerance of torch's, decisions identical. Needs the extra `onnx` of roadwork.
 
     `quantize` then stores weights in 8 bits (dynamic quantisation of ONNX Runtime, for CPUs). Its logits are others, so
     guarantees are withdrawn from the exported policies, whose cuts stay; what changes is measured and written down.

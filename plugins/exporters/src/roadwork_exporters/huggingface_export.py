@@ -14,6 +14,7 @@ import torch
 from roadwork_core.bundle.golden import read_pictures
 from roadwork_core.data.preprocessing import Preprocessing
 from roadwork_core.errors import RoadworkError, UsageError, VerificationError
+from roadwork_core.extras import how_to_install
 from roadwork_core.files import pretty_json
 from roadwork_core.kinds import ExporterContext
 
@@ -38,7 +39,7 @@ def export(options: HuggingFace, ctx: ExporterContext) -> dict[str, Any]:
         import transformers  # noqa: F401
     except ImportError:
         raise RoadworkError(
-            "transformers is not installed", hint="pip install 'roadwork-exporters[huggingface]'"
+            "transformers is not installed", hint=how_to_install("huggingface", "roadwork-exporters")
         ) from None
     bundle, scorer = ctx.runtime.bundle, ctx.runtime.scorer
     if list(scorer.tta.view_ids) != ["identity"]:

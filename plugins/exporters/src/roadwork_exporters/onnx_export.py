@@ -15,6 +15,7 @@ import torch
 
 from roadwork_core.bundle.golden import read_pictures
 from roadwork_core.errors import RoadworkError, UsageError, VerificationError
+from roadwork_core.extras import how_to_install
 from roadwork_core.files import pretty_json
 from roadwork_core.kinds import ExporterContext
 
@@ -121,7 +122,7 @@ def _require_onnx() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise RoadworkError(f"{error.name} is not installed", hint="pip install 'roadwork[onnx]'") from None
+        raise RoadworkError(f"{error.name} is not installed", hint=how_to_install("onnx")) from None
 
 
 def _sizes(scorer: Scorer, pictures: Sequence[Any]) -> list[Size]:

@@ -18,6 +18,7 @@ from roadwork_core.bundle.golden import replay
 from roadwork_core.data.decode import decode
 from roadwork_core.data.preprocessing import Preprocessing
 from roadwork_core.errors import Problem, RoadworkError
+from roadwork_core.extras import how_to_install
 from roadwork_core.kinds import Kind, Tta, TtaContext
 from roadwork_core.plugins import Plugins
 from roadwork_core.spec import resolve_component
@@ -45,7 +46,7 @@ def load(
     try:
         import onnxruntime
     except ImportError:
-        raise RoadworkError("onnxruntime is not installed", hint="pip install 'roadwork[onnx]'") from None
+        raise RoadworkError("onnxruntime is not installed", hint=how_to_install("onnx")) from None
     plugins = plugins or Plugins.load()
     bundle = fmt.read(Path(folder))
     options = onnxruntime.SessionOptions()

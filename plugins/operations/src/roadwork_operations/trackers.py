@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from roadwork_core import component, option
 from roadwork_core.errors import RoadworkError
+from roadwork_core.extras import how_to_install
 from roadwork_core.kinds import TrackerContext
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Jsonl:
 class Mlflow:
     """MLflow, in an SQLite database of the run or on a server, through Accelerate's own tracker; without telemetry.
 
-    Needs `pip install "roadwork[mlflow]"`.
+    Needs the extra `mlflow` of roadwork.
     """
 
     uri: str | None = option(
@@ -47,7 +48,7 @@ class Mlflow:
         if missing:
             raise RoadworkError(
                 f'the tracker "mlflow" needs what is not installed: {", ".join(missing)}',
-                hint='pip install "roadwork[mlflow]"',
+                hint=how_to_install("mlflow"),
             )
         from .mlflow import RunMlflow
 
