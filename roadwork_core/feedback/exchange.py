@@ -23,16 +23,17 @@ COLUMNS = "a prediction has bundle_id, policy, label, score and path, sha256 or 
 def import_table(store: FeedbackStore, path: Path, *, bundle_id: str = "", source: str = "") -> dict[str, int]:
     """Reads a `.csv` or `.jsonl` file whose rows are predictions (a `score`), labels (a `truth`), or both.
 
-    Returns how many `predictions` and `labels` were new. Giving the same file twice changes nothing the second time.
-    Raises UsageError at the line that is wrong; rows before it may have been written.
+    Returns how many `predictions` and `labels` were new. A row without a `time` has that of the file's last change, so
+    giving the same file again changes nothing, and takes back no label that came since. Raises UsageError at the line
+    that is wrong; rows before it may have been written.
     """
     counts = {"predictions": 0, "labels": 0}
     seen: list[Seen] = []
     labels: list[Label] = []
-    now = time.time()
+    when = _changed(path)
     for line, row in _rows(path):
         try:
-            one, label = _parse(row, path.parent, now, bundle_id, source or path.name)
+            one, label = _parse(row, path.parent, when, bundle_id, source or path.name)
         except (ValueError, TypeError) as error:
             raise UsageError(f"{error}", path=path, line=line, hint=COLUMNS) from None
         seen += [one] if one else []
@@ -85,6 +86,8 @@ def export_parquet(store: FeedbackStore, path: Path, **choice: Any) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if path.is_dir():
+        raise UsageError("is a folder", path=path, hint="name the Parquet file to write")
     names = ("key", "bundle_id", "policy", "path", "sha256", "label", "truth")
     schema = pa.schema(
         [
@@ -129,6 +132,14 @@ def _flush(store: FeedbackStore, seen: list[Seen], labels: list[Label], counts: 
     labels.clear()
 
 
+def _changed(path: Path) -> float:
+    """When a file was last changed, and never later than now."""
+    try:
+        return max(0.0, min(path.stat().st_mtime, time.time()))
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror or error}", path=path) from None
+
+
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".jsonl"):
@@ -155,7 +166,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _parse(
-    row: Mapping[str, Any], base: Path, now: float, bundle_id: str, source: str
+    row: Mapping[str, Any], base: Path, when: float, bundle_id: str, source: str
 ) -> tuple[Seen | None, Label | None]:
     if "error" in row:
         return None, None
@@ -164,7 +175,7 @@ def _parse(
         raise ValueError("names no picture: path, sha256 or key is needed")
     if "score" not in row and "truth" not in row:
         raise ValueError("is neither a prediction (score) nor a label (truth)")
-    when = float(row.get("time", now))
+    when = float(row.get("time", when))
     path = str((base / text["path"]).absolute()) if "path" in text else None
     seen = None
     if "score" in row:

@@ -7,6 +7,11 @@ from collections.abc import Sequence
 
 from attrs import field, frozen
 
+#: The first second that is no time of a store: the year 10000, and any date in milliseconds by mistake.
+_END_OF_TIME = 253_402_300_800.0
+#: The largest number of float32.
+_LARGEST = (2 - 2**-23) * 2.0**127
+
 
 def _finite(values: Sequence[float] | None) -> tuple[float, ...] | None:
     if values is None:
@@ -15,6 +20,19 @@ def _finite(values: Sequence[float] | None) -> tuple[float, ...] | None:
     if not found or not all(map(math.isfinite, found)):
         raise ValueError("logits and features are finite numbers, at least one")
     return found
+
+
+def _float32(values: Sequence[float] | None) -> tuple[float, ...] | None:
+    found = _finite(values)
+    if found is not None and any(abs(value) > _LARGEST for value in found):
+        raise ValueError("features are numbers of 32 bits, and one is too large")
+    return found
+
+
+def _time(value: float) -> float:
+    if not 0 <= value < _END_OF_TIME:
+        raise ValueError(f"a time is in seconds since 1970, not {value}")
+    return float(value)
 
 
 def _score(value: float) -> float:
@@ -28,11 +46,12 @@ class Seen:
     """One prediction. `key` names it for a later label; `label` is None where the bundle abstained; `score` is
     P(positive) in [0, 1]; `time` in seconds since 1970 (UTC); `features` of any length, stored as float32.
 
-    Raises ValueError for a score out of bounds and for numbers that are not finite.
+    Raises ValueError for a score out of bounds, for numbers that are not finite and for a time that is none, such as
+    one in milliseconds.
     """
 
     key: str
-    time: float
+    time: float = field(converter=_time)
     bundle_id: str
     policy: str
     label: str | None
@@ -40,18 +59,18 @@ class Seen:
     path: str | None = None
     sha256: str | None = None
     logits: tuple[float, ...] | None = field(default=None, converter=_finite)
-    features: tuple[float, ...] | None = field(default=None, converter=_finite)
+    features: tuple[float, ...] | None = field(default=None, converter=_float32)
 
 
 @frozen(kw_only=True)
 class Label:
     """What was true of a prediction named by its `key`, or of a picture named by `sha256` or `path`.
 
-    Raises ValueError unless exactly one of the three is given.
+    Raises ValueError unless exactly one of the three is given, and for a time that is none.
     """
 
     label: str
-    time: float
+    time: float = field(converter=_time)
     source: str = ""
     key: str | None = None
     sha256: str | None = None

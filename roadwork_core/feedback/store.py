@@ -66,8 +66,9 @@ class FeedbackStore(Database):
 
     def label(self, labels: Iterable[Label], *, replace: bool = True) -> int:
         """Writes labels; of two of one subject the later (by its time) stays, or without `replace` the one that was
-        there, unless they agree. Returns how many were written."""
-        stays = "excluded.time >= labels.time" if replace else "excluded.label = labels.label"
+        there, unless they agree. Returns how many were written: one that is there already, time and all, is not."""
+        later = "excluded.time > labels.time OR (excluded.time = labels.time AND excluded.label <> labels.label)"
+        stays = later if replace else "excluded.label = labels.label"
         rows = [(label.subject, label.label, label.time, label.source) for label in labels]
         with self._writing() as connection:
             before = connection.total_changes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -50,7 +51,19 @@ def test_what_is_written_is_read_to_the_last_bit(
         assert [found.seen for found in store.read()] == [one]
 
 
-@pytest.mark.parametrize("wrong", [{"score": 1.5}, {"score": float("nan")}, {"logits": (float("inf"),)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"score": 1.5},
+        {"score": float("nan")},
+        {"logits": (float("inf"),)},
+        # A finite number that float32 does not hold would come back as infinite.
+        {"features": (1e300,)},
+        {"time": 1_764_300_000_000},
+        {"time": float("nan")},
+        {"time": -1.0},
+    ],
+)
 def test_what_is_no_prediction_is_not_taken(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         seen("k", **wrong)
@@ -193,9 +206,34 @@ def test_a_table_is_imported_once_and_labels_join_by_path(tmp_path: Path, capsys
     }
 
 
+def test_a_file_of_labels_given_again_takes_back_no_later_correction(
+    tmp_path: Path, store: FeedbackStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "truth.csv"
+    table.write_text("key,truth\na,roadwork\nb,roadwork\n")
+    os.utime(table, (1000, 1000))
+    store.add([seen("a"), seen("b")])
+    written = []
+    for correction in ([], [Label(key="a", label="no_roadwork", time=2000)]):
+        store.label(correction)
+        assert main(["feedback", "import", str(store.path), str(table), "--json"]) == 0
+        written.append(json.loads(capsys.readouterr().out)["labels"])
+    assert written == [2, 0]
+    assert [found.truth for found in store.read()] == ["no_roadwork", "roadwork"]
+    # Whoever changes the file says something new.
+    table.write_text("key,truth\na,roadwork\nb,roadwork\n")
+    assert main(["feedback", "import", str(store.path), str(table)]) == 0
+    assert [found.truth for found in store.read()] == ["roadwork", "roadwork"]
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
-    [("path,score\na.jpg,high", "could not convert"), ("path,score\na.jpg,7", "in [0, 1]"), ("score\n0.5", "names no")],
+    [
+        ("path,score\na.jpg,high", "could not convert"),
+        ("path,score\na.jpg,7", "in [0, 1]"),
+        ("score\n0.5", "names no"),
+        ("path,score,time\na.jpg,0.5,1764300000000", "in seconds since 1970"),
+    ],
 )
 def test_a_wrong_row_is_named_by_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, told: str
@@ -215,3 +253,4 @@ def test_parquet_holds_what_the_store_holds(tmp_path: Path, store: FeedbackStore
     assert [(row["key"], row["truth"], row["logits"]) for row in rows] == [("a", "y", [1.0, 2.0]), ("b", None, None)]
     assert rows[0]["time"].timestamp() == 1.0
     assert main(["feedback", "export", str(tmp_path / "none.sqlite"), str(tmp_path / "x.parquet")]) == 2
+    assert main(["feedback", "export", str(store.path), str(tmp_path)]) == 2
