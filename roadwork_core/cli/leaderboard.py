@@ -150,7 +150,7 @@ def _line(found: Mapping[str, Any]) -> str:
     if found["error"] is not None:
         return printable(f"{found['time']}  {found['error']}")
     if found["rank"] is None:
-        return f"{found['time']}  absent from {found['entries']} entries"
+        return f"{found['time']}  absent from {found['entries']} entr{'y' if found['entries'] == 1 else 'ies'}"
     tied = f" (shared with {found['tied']})" if found["tied"] else ""
     return (
         f"{found['time']}  rank {found['rank']} of {found['entries']}{tied}  score {number(found['score'])}"

@@ -61,11 +61,21 @@ def _finite(value: float) -> float:
     return number
 
 
+def _text(name: str) -> str:
+    # JSON can say half a surrogate pair, which neither a file nor a terminal takes.
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise ValueError(f"{name!r:.40} is no text")
+    return name
+
+
 @frozen(kw_only=True)
 class Entry:
-    """One line of a leaderboard: a name and a score, of which more is better. Raises ValueError unless it is finite."""
+    """One line of a leaderboard: a name and a score, of which more is better.
 
-    name: str
+    Raises ValueError for a score that is not finite and a name that cannot be written as UTF-8.
+    """
+
+    name: str = field(converter=_text)
     score: float = field(converter=_finite)
 
 

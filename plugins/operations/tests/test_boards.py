@@ -57,6 +57,7 @@ def test_entries_are_found_where_they_are_said_to_be() -> None:
         (b'[{"name": "a", "score": 1e999}]', "no finite score"),
         (b'[{"name": "a", "score": 1' + b"0" * 400 + b"}]", "no finite score"),
         (b'[{"name": "a", "score": true}]', "no finite score"),
+        (b'[{"name": "\\ud800", "score": 1}]', "is no text"),
         (b'[{"name": "a", "score": 1}, {"name": "a", "score": 2}]', "twice"),
         (b'[{"name": 1, "score": 1}, {"name": "1", "score": 2}]', "twice"),
     ],
