@@ -127,7 +127,10 @@ def test_the_keys_of_a_policy_and_of_a_decision_are_listed(shell: Shell) -> None
         ("plugins show loss/focal --json", ("schema", "components")),
         ("plugins check losses --json", ("schema", "ok", "checked", "failures")),
         ("runs list --json", ("schema", "runs")),
-        ("runs show quickstart --json", ("name", "run_dir", "status", "finished", "bundle_dir", "mcc", "stages")),
+        (
+            "runs show quickstart --json",
+            ("name", "run_dir", "status", "finished", "bundle_dir", "mcc", "sweep", "pruned", "challenge", "stages"),
+        ),
         (
             "data preview specs/quickstart.toml --set data.n=200 --set data.workers=0 --json",
             ("out", "split", "size", "augmentations", "samples"),
