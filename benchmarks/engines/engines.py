@@ -14,21 +14,29 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from artefacts import MADE
+from processes import Budget, Refused
 from subjects import Subject, subjects
 
 from roadwork_core.evaluation.compare import Answers, compare
 
 ENGINES = ("eager", "torch.export", "AOTInductor", "torch.compile", "ONNX Runtime", "ONNX int8", "ONNX int8_all")
 COMPILED = ("AOTInductor", "torch.compile")
+#: One group after the other is made and measured, should the time not suffice: the default and what could take its
+#: place come first.
+GROUPS = (("eager", "ONNX Runtime", "torch.compile"), ("ONNX int8", "torch.export"), ("AOTInductor", "ONNX int8_all"))
+HERE = Path(__file__).parent
+#: Shares of the time after which nothing is trained, and nothing is made, any more.
+TRAINING, MAKING = 0.4, 0.8
 SUBJECTS = ("quickstart", "vit", "signs")
 BEGIN, END = "<!-- measured -->", "<!-- end -->"
 PACKAGES = ("torch", "onnxruntime", "transformers", "numpy")
@@ -44,21 +52,19 @@ def main() -> None:
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--seconds", type=float, default=1.5, help="for each figure of throughput and latency")
+    parser.add_argument("--limit", type=float, default=90.0, help="seconds for each process of an engine")
+    parser.add_argument("--minutes", type=float, default=8.5, help="for all; what does not fit is a line that says so")
     parser.add_argument("--write", type=Path, metavar="PAGE", help=f"put the tables between {BEGIN} and {END} of it")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    before, start = os.getloadavg(), time.perf_counter()
-    tables, rows = [], []
+    before, budget = os.getloadavg(), Budget(options.limit, 60 * options.minutes)
     with tempfile.TemporaryDirectory() as scratch:
-        for subject in subjects(Path(scratch), options.subjects):
-            of_subject = [
-                {"engine": engine, **measure(engine, subject, Path(scratch), options.seconds)}
-                for engine in ENGINES
-                if engine in options.engines
-            ]
-            tables.append(f"### {subject.name}\n\n{table(of_subject, subject)}")
-            rows.append(of_subject)
-    text = "\n\n".join([*tables, verdict(rows), conditions(before, options.seconds, time.perf_counter() - start)])
+        chosen = subjects(Path(scratch), options.subjects, TRAINING * budget.total)
+        tables = measure_all(chosen, options.engines, Path(scratch), options.seconds, budget)
+        texts = [f"### {subject.name}\n\n{table(rows, subject)}" for subject, rows in zip(chosen, tables, strict=True)]
+    left_out = [name for name in options.subjects if name not in [subject.name for subject in chosen]]
+    texts += [f"### {name}\n\nNot measured: there is no bundle of it." for name in left_out]
+    text = "\n\n".join([*texts, verdict(tables), conditions(before, options.seconds, budget.spent())])
     if options.write is None:
         print(text)
         return
@@ -69,73 +75,55 @@ def main() -> None:
     print(f"wrote {options.write}", file=sys.stderr)
 
 
-def measure(engine: str, subject: Subject, scratch: Path, seconds: float) -> Row:
-    """Makes what the engine runs and starts it in two processes of its own: its figures, or why there are none."""
-    print(f"{subject.name}: {engine}", file=sys.stderr)
+def measure_all(
+    chosen: Sequence[Subject], engines: Sequence[str], scratch: Path, seconds: float, budget: Budget
+) -> list[list[Row]]:
+    """For each subject a row for each engine, in the order of ENGINES; what matters most is measured first."""
+    rows = {}
+    for group in GROUPS:
+        pairs = [(engine, subject) for engine in group if engine in engines for subject in chosen]
+        # Made two at a time, as there are two cores; measured one at a time.
+        with ThreadPoolExecutor(2) as pool:
+            made = list(pool.map(lambda pair: prepare(*pair, scratch, budget), pairs))
+        for (engine, subject), ready in zip(pairs, made, strict=True):
+            print(f"{budget.spent():.0f} s: {subject.name}, {engine}", file=sys.stderr)
+            figures = ready if "refused" in ready else measure(engine, subject, ready, scratch, seconds, budget)
+            rows[engine, subject.name] = {"engine": engine, **figures}
+    return [[rows[engine, subject.name] for engine in ENGINES if engine in engines] for subject in chosen]
+
+
+def prepare(engine: str, subject: Subject, scratch: Path, budget: Budget) -> Row:
+    """The file or folder that the engine runs as `artefact` and the seconds that it took, or why there is none."""
     if engine in COMPILED and not (shutil.which("c++") or shutil.which("g++")):
         return {"refused": "there is no C++ compiler"}
+    if engine not in MADE:
+        return {"artefact": subject.bundle, "made": 0.0}
+    ending = "" if engine.startswith("ONNX") else ".pt2"
+    target = scratch / f"{subject.name}-{engine.replace(' ', '-').replace('.', '-')}{ending}"
     begun = time.perf_counter()
     try:
-        artefact = prepare(engine, subject, scratch)
-    except (RuntimeError, ValueError, subprocess.CalledProcessError) as error:
-        return {"refused": " ".join(str(getattr(error, "stdout", None) or error).split())[:120]}
-    made = time.perf_counter() - begun
+        budget.finish([sys.executable, HERE / "artefacts.py", engine, subject.bundle, target], share=MAKING)
+    except Refused as error:
+        return {"refused": str(error)}
+    return {"artefact": target, "made": time.perf_counter() - begun}
+
+
+def measure(engine: str, subject: Subject, ready: Row, scratch: Path, seconds: float, budget: Budget) -> Row:
+    """Starts an engine in a process of its own, and in a second where the first may have left something for it: its
+    figures, or why there are none."""
     logits = scratch / f"{subject.name}-{engine}.npy"
     cache = {"TORCHINDUCTOR_CACHE_DIR": str(scratch / f"cache-{subject.name}-{engine}")}
-    words = [sys.executable, str(Path(__file__).with_name("one_engine.py")), engine]
-    words += [str(part) for part in (subject.bundle, artefact, subject.rows)]
+    words = [sys.executable, HERE / "one_engine.py", engine, subject.bundle, ready["artefact"], subject.rows]
     try:
-        first, found = start([*words, "--logits", str(logits), "--seconds", str(seconds)], cache)
-        again, _ = start(words, cache)
-    except ValueError as error:
+        begun = time.time()
+        answered, found = budget.finish([*words, "--logits", logits, "--seconds", str(seconds)], cache)
+        found["first"], begun = answered["answered"] - begun, time.time()
+        if engine == "torch.compile":
+            (answered,) = budget.finish(words, cache)
+            found["again"] = answered["answered"] - begun
+    except Refused as error:
         return {"refused": str(error)}
-    return {"made": made, "first": first, "again": again, "size": size(artefact), "logits": logits, **found}
-
-
-def prepare(engine: str, subject: Subject, scratch: Path) -> Path:
-    """The file or folder that the engine runs."""
-    target = scratch / f"{subject.name}-{engine.replace(' ', '-')}"
-    if engine.startswith("ONNX"):
-        words = ["export", str(subject.bundle), "--to", "onnx", "--out", str(target), "-q", "--json"]
-        quantize = engine.rpartition(" ")[2]
-        words += ["--set", f'quantize="{quantize}"', "--set", "agreement=0"] if "int8" in quantize else []
-        done = subprocess.run(
-            [sys.executable, "-m", "roadwork_core", *words], stdout=subprocess.PIPE, text=True, check=False
-        )
-        if done.returncode:
-            raise ValueError(json.loads(done.stdout)["errors"][0]["message"])
-        return target
-    if engine in ("eager", "torch.compile"):
-        return subject.bundle
-    import torch
-
-    from roadwork_core.bundle import load
-
-    scorer = load(subject.bundle, device="cpu").runtime.scorer
-    example = (torch.zeros(2, 3, *scorer.preprocessing.size),)
-    with torch.no_grad():
-        program = torch.export.export(
-            scorer.model, example, dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), strict=False
-        )
-        target = target.with_suffix(".pt2")
-        if engine == "AOTInductor":
-            torch._inductor.aoti_compile_and_package(program, package_path=str(target))
-        else:
-            torch.export.save(program, target)
-    return target
-
-
-def start(words: list[str], environment: Mapping[str, str]) -> tuple[float, Row]:
-    """Seconds from the start of the process to its first answer, and what it prints in the end."""
-    begun = time.perf_counter()
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        elapsed = time.perf_counter() - begun
-        rest = process.stdout.read()
-    if process.returncode:
-        raise ValueError(f"its process ended with {process.returncode}")
-    return elapsed, json.loads(rest) if rest.strip() else {}
+    return {**ready, "size": size(ready["artefact"]), "logits": logits, **found}
 
 
 def size(path: Path) -> float:
@@ -153,7 +141,7 @@ def table(rows: list[Row], subject: Subject) -> str:
         " | memory MB | on disk MB | made in s | MCC less eager's |",
         f"|:--|{'--:|' * 13}",
     ]
-    base = next((row for row in rows if row["engine"] == "eager"), None)
+    base = next((row for row in rows if row["engine"] == "eager" and "rate" in row), None)
     for row in rows:
         if "refused" in row:
             lines.append(f"| {row['engine']} |{' |' * 12} {row['refused']} |")
@@ -162,7 +150,8 @@ def table(rows: list[Row], subject: Subject) -> str:
         cells = [
             *(f"{row['rate']:.1f}", ratios[0], f"{row['rate2']:.1f}", ratios[1]),
             *(f"{row['p50']:.1f}", f"{row['p99']:.1f}", f"{row['network']:.2f}"),
-            *(f"{row['first']:.1f}", f"{row['again']:.1f}", f"{row['memory']:.0f}", f"{row['size']:.2f}"),
+            *(f"{row['first']:.1f}", f"{row['again']:.1f}" if "again" in row else ""),
+            *(f"{row['memory']:.0f}", f"{row['size']:.2f}"),
             "" if row["made"] < 1 else f"{row['made']:.0f}",
             "" if base is None else cost(base["logits"], row["logits"], subject),
         ]
@@ -210,23 +199,22 @@ def cost(first: Path, second: Path, subject: Subject) -> str:
     return f"{change['value']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}]"
 
 
-def verdict(tables: list[list[Row]]) -> str:
+def verdict(tables: Sequence[Sequence[Row]]) -> str:
     """Whether any engine should take eager's place as the default, by the rule on the page."""
-    kept = []
+    kept, unknown = [], []
     for engine in CANDIDATES:
-        pairs = [
-            (row, rows[0])
-            for rows in tables
-            for row in rows
-            if row["engine"] == engine and rows[0]["engine"] == "eager"
-        ]
-        if pairs and all("rate" in row and row["rate2"] >= WORTH * base["rate2"] for row, base in pairs):
-            kept.append(engine)
+        measured = [{row["engine"]: row["rate2"] for row in rows if "rate2" in row} for rows in tables]
+        ratios = [rates[engine] / rates["eager"] for rates in measured if engine in rates and "eager" in rates]
+        if any(ratio < WORTH for ratio in ratios):
+            continue
+        (kept if ratios and len(ratios) == len(tables) else unknown).append(engine)
     asked, found = " and ".join(CANDIDATES), ", ".join(kept) or "none"
-    faster = f"Of {asked}, at least {WORTH} times eager on every bundle, with two workers: {found}."
-    return f"**Verdict.** {faster} " + (
-        "The default, eager, is what the table supports." if not kept else "The default is to be looked at again."
-    )
+    text = f"**Verdict.** Of {asked}, at least {WORTH} times eager on every bundle, with two workers: {found}."
+    if unknown:
+        text += f" Undecided, because it was not measured on every bundle: {', '.join(unknown)}."
+    if kept:
+        return f"{text} The default is to be looked at again."
+    return text if unknown else f"{text} The default, eager, is what the table supports."
 
 
 def conditions(before: tuple[float, float, float], seconds: float, took: float) -> str:

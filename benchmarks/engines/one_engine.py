@@ -1,4 +1,4 @@
-"""One engine in a process of its own: it starts, answers and is timed. Prints a line when it answers, then figures."""
+"""One engine in a process of its own: it starts, answers and is timed. Prints when it first answered, then figures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main() -> None:
     pictures = [Path(path).read_bytes() for path, _, _ in rows[:: max(1, len(rows) // _PICTURES)]]
     predictor = make(options.engine, options.bundle, options.artefact)
     ask(predictor)(pictures[0])
-    print(json.dumps({"answered": True}), flush=True)
+    print(json.dumps({"answered": time.time()}), flush=True)
     if options.logits is None:
         return
     found: dict[str, Any] = {"network": network_ms(predictor, options.seconds)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from attrs import frozen
+from processes import Refused, finish
 
 from roadwork_core.console import Console
 from roadwork_core.evaluation.labelled_set import dataset_for, read_labelled
@@ -32,17 +33,22 @@ class Subject:
     rows: Path
 
 
-def subjects(work: Path, wanted: Sequence[str]) -> list[Subject]:
-    """Trains a bundle for each wanted name: `quickstart`, `vit`, and `signs` where its photographs are there."""
+def subjects(work: Path, wanted: Sequence[str], limit: float) -> list[Subject]:
+    """Trains a bundle for each wanted name: `quickstart`, `vit`, and `signs` where its photographs are there.
+
+    What is not trained when `limit` seconds are over, or fails, is left out.
+    """
     if "signs" in wanted and not SIGNS.is_file():
         print("signs: left out, its photographs are not beside the project", file=sys.stderr)
         wanted = [name for name in wanted if name != "signs"]
+    end = time.monotonic() + limit
     with ThreadPoolExecutor(2) as pool:
-        bundles = list(pool.map(lambda name: _train(name, work), wanted))
-    return [Subject(name, bundle, _labelled(name, bundle, work)) for name, bundle in zip(wanted, bundles, strict=True)]
+        bundles = list(pool.map(lambda name: _train(name, work, end), wanted))
+    trained = [(name, bundle) for name, bundle in zip(wanted, bundles, strict=True) if bundle is not None]
+    return [Subject(name, bundle, _labelled(name, bundle, work)) for name, bundle in trained]
 
 
-def _train(name: str, work: Path) -> Path:
+def _train(name: str, work: Path, end: float) -> Path | None:
     spec = ROOT / "specs" / ("signs.toml" if name == "signs" else "quickstart.toml")
     settings = ["train.epochs=2", "evaluate.bootstrap=200"] if name == "signs" else list(SMALL)
     if name == "vit":
@@ -50,8 +56,12 @@ def _train(name: str, work: Path) -> Path:
         settings += [f"backbone={backbone}", "optimizer.lr=5e-4"]
     words = [sys.executable, "-m", "roadwork_core", "run", str(spec), "--runs-dir", str(work / name), "--json"]
     words += [part for setting in settings for part in ("--set", setting)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True)
-    return Path(json.loads(done.stdout)["bundle_dir"])
+    try:
+        *_, told = finish(words, max(1.0, end - time.monotonic()))
+    except Refused as error:
+        print(f"{name}: left out, its training: {error}", file=sys.stderr)
+        return None
+    return Path(told["bundle_dir"])
 
 
 def _vit(work: Path) -> Path:
