@@ -7,10 +7,10 @@ from math import lgamma, log
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ..errors import DataError
-from ..metrics import Counts, bootstrap, paired_difference, score_statistics
+from ..metrics import Counts, bootstrap, paired_difference, score_statistics, unseen_share
 from ..report.evaluation import DECISION_METRICS, decision_counts
 
 if TYPE_CHECKING:
@@ -58,10 +58,7 @@ def compare(
         name: _counted([decision_counts(name, targets, one, positive, groups) for one in said], options)
         for name in DECISION_METRICS
     }
-    # Coverage is the accuracy of answering, where to answer is always right.
-    always = np.ones(len(a), dtype=np.int64)
-    answers = (one.astype(np.int64) for one in (first.answered[a], second.answered[b]))
-    metrics["coverage"] = _counted([decision_counts("accuracy", always, one, 1, groups) for one in answers], options)
+    metrics["coverage"] = _coverage(first.answered[a], second.answered[b], groups, options)
     if truth.any() and not truth.all():
         metrics |= {name: _scored(name, truth, scores, groups, options) for name in SCORE_METRICS}
     return {
@@ -107,6 +104,21 @@ def _counted(
     return {"first": values[0], "second": values[1], "difference": difference.to_json()}
 
 
+def _coverage(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], groups: NDArray[Any], options: dict[str, Any]
+) -> dict[str, Any]:
+    """The shares answered; without width where neither abstained, for such deciders are in most cases ones that
+    cannot."""
+    # Coverage is the accuracy of answering, where to answer is always right.
+    always = np.ones(len(first), dtype=np.int64)
+    found = _counted(
+        [decision_counts("accuracy", always, one.astype(np.int64), 1, groups) for one in (first, second)], options
+    )
+    if first.all() and second.all() and found["difference"]["low"] is not None:
+        found["difference"] |= {"low": 0.0, "high": 0.0}
+    return found
+
+
 def _scored(
     name: str,
     truth: NDArray[np.bool_],
@@ -114,8 +126,16 @@ def _scored(
     groups: NDArray[Any],
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    statistics = [score_statistics(one, truth)[name].of_weights for one in scores]
+    statistics = [score_statistics(one, truth)[name] for one in scores]
+    of = [statistic.of_weights for statistic in statistics]
+    difference = bootstrap(lambda weights: of[1](weights) - of[0](weights), groups, **options)
     ones = np.ones(len(truth))
-    difference = bootstrap(lambda weights: statistics[1](weights) - statistics[0](weights), groups, **options)
-    values = [statistic(ones) for statistic in statistics]
+    values = [one(ones) for one in of]
+    if difference.low == difference.value == difference.high:
+        # No resample shows a difference, which is not to say that there is none: one of the two may be wrong where
+        # none of these samples lies. Of two areas the difference is at most the share of pairs ordered otherwise.
+        share = unseen_share(name, truth, groups, options["level"])
+        worse = [statistic.reversed_at(share) for statistic in statistics]
+        ends = [-share, share] if name == "auroc" else [worse[1] - values[0], values[1] - worse[0]]
+        difference = evolve(difference, low=min(difference.low, *ends), high=max(difference.high, *ends))
     return {"first": values[0], "second": values[1], "difference": difference.to_json()}

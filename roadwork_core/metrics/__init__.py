@@ -38,7 +38,7 @@ from .intervals import (
     wilson,
 )
 from .logits import class_log_odds, log_softmax, logit, margin, sigmoid, softmax
-from .score_estimates import ScoreStatistic, score_estimates, score_statistics
+from .score_estimates import ScoreStatistic, score_estimates, score_statistics, unseen_share
 from .selective import (
     RiskCoverage,
     SelectiveCounts,
@@ -108,5 +108,6 @@ __all__ = [
     "softmax",
     "sweep",
     "top_label",
+    "unseen_share",
     "wilson",
 ]

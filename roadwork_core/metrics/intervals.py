@@ -237,7 +237,8 @@ def paired_difference(
     """The interval of metric(second) - metric(first) on the same groups, both drawn together.
 
     `first` and `second` are counts per group (groups, 4) of two deciders on the same samples. Resamples that lack a
-    class are left out.
+    class are left out. Where the resamples do not tell the two apart and no group is decided worse by the second, the
+    lower bound is what the number of groups still allows; where none is decided better, so is the upper one.
     """
     if first.shape != second.shape or not np.allclose(first.sum(axis=1), second.sum(axis=1)):
         raise InvalidScores("a paired difference needs both deciders' counts on the same groups")
@@ -255,4 +256,40 @@ def paired_difference(
     drawn = resampled_totals(both, resamples, np.random.default_rng(seed))
     values = _where_classes_are(first.sum(axis=0), drawn[:, :4], difference(drawn))
     low, high = percentile_interval(values, level)
+    if math.isfinite(low) and math.isfinite(high):
+        low, high = _with_the_unseen(first, second, metric, (low, high), level)
     return Estimate(value, low, high, level, "paired_group_bootstrap", n, groups)
+
+
+def _with_the_unseen(
+    first: Floats, second: Floats, metric: CountMetric, bounds: tuple[float, float], level: float
+) -> tuple[float, float]:
+    """`bounds` of a paired difference that hold 0, widened on a side of which no group speaks.
+
+    Bounds that leave out 0 stay, so that what is shown to differ does not hang on this. A bootstrap cannot draw what it
+    has not seen. Where none of the G groups that bear on the metric is decided worse by the second, fewer than
+    1 - ((1 - level) / 2)^(1/G) of all are, with confidence (1 + level) / 2 (Clopper and Pearson): the bound is the
+    difference where in that share of every group the second is wrong and the first is right, and the rest is as it
+    was seen. So for the other side.
+    """
+
+    def of(counts: Floats) -> Floats:
+        return metric(Counts.from_columns(counts))
+
+    one, two = first.sum(axis=0), second.sum(axis=0)
+    positives, negatives, none = first[:, 0] + first[:, 2], first[:, 1] + first[:, 3], np.zeros(first.shape[0])
+    right = np.stack([positives, none, none, negatives], axis=1)
+    wrong = np.stack([none, negatives, positives, none], axis=1)
+    speaking = int((of(one - first + right) != of(one - first + wrong)).sum())
+    if speaking == 0:
+        return bounds
+    share = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / speaking)
+    seen = (1.0 - share) * np.stack([one, two])
+    better, worse = seen + share * right.sum(axis=0), seen + share * wrong.sum(axis=0)
+    moved = np.where((first != second).any(axis=1), of(one - first + second) - of(one), 0.0)
+    low, high = bounds
+    if low <= 0.0 and not (moved < 0).any():
+        low = min(low, float(of(worse[1]) - of(better[0])))
+    if high >= 0.0 and not (moved > 0).any():
+        high = max(high, float(of(better[1]) - of(worse[0])))
+    return low, high

@@ -165,17 +165,23 @@ def _ece_interval(gaps: Floats, drawn: Floats, null: Floats, level: float) -> tu
     return max(0.0, value - noise), value + float(found.mean() - np.quantile(found, tail))
 
 
+def unseen_share(name: str, labels: ArrayLike, groups: Groups, level: float) -> float:
+    """The share of the groups, of pairs of them for auroc and average_precision, that may hold what none of those seen
+    does, with confidence (1 + level) / 2 (Clopper and Pearson). `labels` 0/1 (n,) hold both classes."""
+    positive = binary_labels(labels, np.asarray(labels).shape[0])
+    codes = group_codes(groups, positive.size)
+    count = int(codes.max()) + 1
+    if name in ("auroc", "average_precision"):
+        count = min(np.unique(codes[positive]).size, np.unique(codes[~positive]).size, count // 2)
+    return 1.0 - ((1.0 - level) / 2.0) ** (1.0 / count)
+
+
 def _unseen(scores: Floats, positive: Booleans, codes: Integers, area: float, level: float) -> dict[str, float]:
     """For each metric whose mistakes (or whose right answers) are all unseen, the share of groups that may hold one."""
-    tail = (1.0 - level) / 2.0
-    groups = int(codes.max()) + 1
-    shares: dict[str, float] = {}
+    names: list[str] = []
     wrong = (scores >= 0.5) != positive
     if wrong.all() or not wrong.any():
-        shares |= dict.fromkeys(("nll", "brier", "ece", "aurc"), 1.0 - tail ** (1.0 / groups))
+        names += ["nll", "brier", "ece", "aurc"]
     if area in (0.0, 1.0):
-        of_class = (np.unique(codes[positive]).size, np.unique(codes[~positive]).size)
-        pairs = min(*of_class, groups // 2)
-        share = 1.0 - tail ** (1.0 / pairs)
-        shares |= {"auroc": share, "average_precision": share}
-    return shares
+        names += ["auroc", "average_precision"]
+    return {name: unseen_share(name, positive, codes, level) for name in names}

@@ -161,8 +161,9 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
         notes.append(f"{near['pairs']} pairs of near-duplicates were found; each pair is in one split.")
     for side in ("width", "height"):
         if side in data:
-            spread = data[side]
-            notes.append(f"{side.capitalize()} {spread['min']} to {spread['max']} pixels, median {spread['median']}.")
+            least, median, most = (data[side][name] for name in ("min", "median", "max"))
+            told = f"{least} to {most} pixels, median {median}" if least != most else f"{least} pixels"
+            notes.append(f"{side.capitalize()} {told}.")
     return notes + [f"{warning}." for warning in data.get("warnings", [])]
 
 

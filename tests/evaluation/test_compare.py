@@ -65,6 +65,21 @@ def test_pairing_makes_the_interval_of_like_deciders_narrow() -> None:
     assert (found["low"], found["high"]) == (pytest.approx(low, abs=0.005), pytest.approx(high, abs=0.005))
 
 
+def test_areas_that_no_resample_tells_apart_may_differ_by_the_pairs_that_were_not_seen() -> None:
+    """Both order all 20 positives above all 30 negatives: 0 of 20 pairs were seen otherwise."""
+    truth = (np.arange(50) < 20).astype(np.int64)
+    weak, strong = (0.5 + width * (truth - 0.5) for width in (0.5, 0.9))
+    found = compare(answers(truth, weak), answers(truth, strong), positive=1, resamples=200)["metrics"]
+    share = binomtest(0, 20).proportion_ci().high
+    change = found["auroc"]["difference"]
+    assert [change["low"], change["value"], change["high"]] == pytest.approx([-share, 0.0, share], abs=1e-9)
+    change = found["average_precision"]["difference"]
+    assert change["low"] < -0.1 < 0.1 < change["high"]
+    same = compare(answers(truth, weak), answers(truth, weak), positive=1, resamples=200)["metrics"]
+    for name in ("nll", "brier"):
+        assert same[name]["difference"]["low"] < 0.0 < same[name]["difference"]["high"]
+
+
 def test_frames_of_one_street_count_as_one() -> None:
     truth, weak, strong = (np.repeat(values, 5) for values in sample(n=60))
     alone = compare(answers(truth, weak), answers(truth, strong), positive=1)["metrics"]["mcc"]["difference"]

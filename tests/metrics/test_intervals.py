@@ -183,10 +183,54 @@ def test_a_paired_difference_is_tighter_than_the_two_intervals_apart() -> None:
     assert difference.high - difference.low < 0.6 * (one.high - one.low)
 
 
-def test_a_decider_compared_with_itself_differs_by_exactly_nothing() -> None:
-    table = group_counts([0, 1, 1, 0], [0, 1, 0, 0])
-    difference = paired_difference(table, table, mcc)
-    assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
+@pytest.mark.parametrize("per_group", [1, 5])
+def test_two_deciders_that_agree_on_all_samples_may_differ_on_others(per_group: int) -> None:
+    """Of 40 groups none was decided otherwise: the exact interval of 0 of 40 says what share may be."""
+    labels = np.repeat(np.arange(40) % 2 == 0, per_group)
+    groups = np.repeat(np.arange(40), per_group)
+    share = stats.binomtest(0, 40).proportion_ci().high
+    for decided in (labels, labels ^ (groups < 6)):
+        table = group_counts(labels, decided, groups)
+        accuracy = paired_difference(table, table, COUNT_METRICS["accuracy"])
+        assert [accuracy.low, accuracy.value, accuracy.high] == pytest.approx([-share, 0.0, share], abs=1e-9)
+        # Only the 20 groups with positives say anything of the recall.
+        recall = paired_difference(table, table, COUNT_METRICS["recall"])
+        assert recall.high == -recall.low == pytest.approx(stats.binomtest(0, 20).proportion_ci().high, abs=1e-9)
+    table = group_counts(labels, labels, groups)
+    matthews = paired_difference(table, table, mcc)
+    assert [matthews.low, matthews.high] == pytest.approx([-2 * share, 2 * share], abs=1e-9)
+
+
+def test_a_side_of_which_no_group_speaks_is_not_taken_for_impossible() -> None:
+    """One group of 50 gains and none loses; with a loss as well the resamples speak for themselves."""
+    labels = np.arange(50) % 2 == 0
+    first, second = labels.copy(), labels.copy()
+    first[:4] ^= True
+    second[1:4] ^= True
+    a, b = group_counts(labels, first), group_counts(labels, second)
+    share = stats.binomtest(0, 50).proportion_ci().high
+    gain, loss = (paired_difference(*pair, COUNT_METRICS["accuracy"]) for pair in ((a, b), (b, a)))
+    assert gain.low == pytest.approx((1 - share) * 0.02 - share, abs=1e-9)
+    assert 0.02 < gain.high < share
+    assert [loss.low, loss.high] == pytest.approx([-gain.high, -gain.low], abs=1e-9)
+    second[4] ^= True
+    both = paired_difference(a, group_counts(labels, second), COUNT_METRICS["accuracy"])
+    assert -share < both.low < 0 < both.high < share
+
+
+@pytest.mark.parametrize(("gains", "losses"), [(0.02, 0.0), (0.1, 0.01), (0.03, 0.03)])
+def test_a_paired_interval_of_rare_differences_holds_as_often_as_it_says(gains: float, losses: float) -> None:
+    rng = np.random.default_rng(11)
+    labels, held = np.ones(60, dtype=bool), 0
+    for _ in range(400):
+        chance = rng.random(60)
+        first = chance >= gains
+        second = chance < 1.0 - losses
+        tables = group_counts(labels, first), group_counts(labels, second)
+        found = paired_difference(*tables, COUNT_METRICS["accuracy"], resamples=400)
+        held += found.low <= gains - losses <= found.high
+    # Three standard errors of 400 draws.
+    assert held / 400 >= 0.95 - 3 * 0.011
 
 
 def test_a_paired_difference_of_other_samples_is_refused() -> None:

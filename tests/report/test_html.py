@@ -244,6 +244,11 @@ def test_splits_are_in_the_order_of_their_use() -> None:
     assert data_notes({}) == []
 
 
+def test_pictures_of_one_size_are_told_in_one_number() -> None:
+    sides = {"width": {"min": 64, "median": 64, "max": 64}, "height": {"min": 48, "median": 60, "max": 64}}
+    assert data_notes(sides) == ["Width 64 pixels.", "Height 48 to 64 pixels, median 60."]
+
+
 def card(**changes: Any) -> Card:
     metrics, _, _ = make_metrics()
     options: dict[str, Any] = {
