@@ -175,3 +175,11 @@ def test_logits_do_not_depend_on_the_batch(exported: tuple[Path, Path]) -> None:
     made = [picture(pixels) for pixels in smooth_pictures(5, 70, 45, seed=9)]
     alone, together = load(exported[1], batch_size=1), load(exported[1], batch_size=64)
     assert np.allclose(alone.logits(made), together.logits(made), atol=1e-5)
+
+
+def test_it_computes_only_where_float32_is_kept(exported: tuple[Path, Path]) -> None:
+    from roadwork_exporters.onnx_runtime import load, providers
+
+    assert load(exported[1]).session.get_providers() == ["CPUExecutionProvider"]
+    found = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CoreMLExecutionProvider", "CPUExecutionProvider"]
+    assert providers(found) == [("CUDAExecutionProvider", {"use_tf32": "0"}), ("CPUExecutionProvider", {})]

@@ -86,6 +86,12 @@ def test_the_wheels_that_it_installs_are_built_here() -> None:
     assert all((ROOT / "plugins" / plugin / "pyproject.toml").is_file() for plugin in SERVED)
 
 
+def test_what_may_not_write_bytecode_finds_it() -> None:
+    assert any("PYTHONDONTWRITEBYTECODE=1" in rest for rest in of("ENV"))
+    (run,) = (rest for rest in of("RUN") if "uv pip install" in rest)
+    assert "--compile-bytecode" in run
+
+
 def test_every_distribution_in_it_has_one_exact_version_that_its_users_admit() -> None:
     names = {name for plugin in SERVED for name in installed_by(f"roadwork-{plugin}")}
     needed = {name for name in names if not name.startswith(("roadwork", *GPU))}
