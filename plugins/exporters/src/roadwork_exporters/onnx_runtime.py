@@ -64,13 +64,23 @@ def load(
     return OnnxPredictor(
         bundle=bundle,
         session=onnxruntime.InferenceSession(
-            bundle.path / fmt.NETWORK, options, providers=onnxruntime.get_available_providers()
+            bundle.path / fmt.NETWORK, options, providers=providers(onnxruntime.get_available_providers())
         ),
         preprocessing=preprocessing,
         tta=_tta(bundle, preprocessing, plugins),
         decider=decider,
         batch_size=1 if bundle.manifest.get("quantization") else batch_size,
     )
+
+
+def providers(available: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """Where ONNX Runtime computes, with options: CUDA where it is there, and the CPU.
+
+    Others that it may find (CoreML, TensorRT, and CUDA with TF32) round to fewer bits than float32 has, and would
+    decide otherwise than the bundle.
+    """
+    exact = {"CUDAExecutionProvider": {"use_tf32": "0"}, "CPUExecutionProvider": {}}
+    return [(name, options) for name, options in exact.items() if name in available]
 
 
 def _tta(bundle: Bundle, preprocessing: Preprocessing, plugins: Plugins) -> Tta:
