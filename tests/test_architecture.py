@@ -125,6 +125,7 @@ PUBLIC = {
     "data",
     "errors",
     "evaluation",
+    "extras",
     "fetching",
     "feedback",
     "files",
