@@ -59,7 +59,10 @@ def connected() -> Iterator[Any]:
 
 
 def room_for(ray: Any, needs: Mapping[str, float]) -> int:
-    """How many workers with these needs ("CPU", "GPU") the cluster holds at once; UsageError where it holds none."""
+    """How many workers with these needs ("CPU", "GPU") the cluster holds at once; UsageError where it holds none, or
+    where they need nothing, so that there would be no end of them."""
+    if not any(amount > 0 for amount in needs.values()):
+        raise UsageError("a worker of the Ray cluster must take something: a part of a CPU or of a GPU")
     resources = ray.cluster_resources()
     room = min(int(resources.get(name, 0.0) // amount) for name, amount in needs.items() if amount > 0)
     if room < 1:

@@ -66,8 +66,12 @@ def handle(options: argparse.Namespace, console: Console) -> int:
         raise UsageError(f"--jobs {options.jobs}: at least one trial at a time is needed")
     needs = {"--trial-cpus": options.trial_cpus, "--trial-gpus": options.trial_gpus}
     for name, value in needs.items():
-        if value is not None and (options.engine == "local" or value < 0):
+        if value is not None and (options.engine == "local" or not 0 <= value < 1e6):
             raise UsageError(f"{name} {value:g}: is for --engine ray, and not below 0")
+    if options.engine == "ray":
+        from roadwork_core.ray_cluster import require_ray
+
+        require_ray()
     plugins = Plugins.load()
     resolved = load_spec(options.spec, plugins, overrides=options.overrides, unset=options.unset)
     for warning in resolved.warnings:

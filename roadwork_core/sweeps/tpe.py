@@ -72,10 +72,10 @@ class TpeSearch:
     def known(self) -> list[Known]:
         found = []
         for record in self.records():
-            trial = self.make(record.number, record.parameters)
-            pending = record.state is State.FINISHED and not self.is_done(trial)
+            # One that failed may be one whose values do not go together, of which there is no spec.
+            pending = record.state is State.FINISHED and not self.is_done(self.make(record.number, record.parameters))
             status = "pending" if pending or record.state is State.RUNNING else str(record.state)
-            found.append(Known(name=trial.name, parameters=record.parameters, status=status))
+            found.append(Known(name=f"{self.name}-{record.number}", parameters=record.parameters, status=status))
         return found
 
     def undrawn(self) -> int:

@@ -54,6 +54,16 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPat
         pass
 
 
+def test_without_ray_a_sweep_begins_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ray_cluster, "find_spec", lambda name: None)
+    spec = tiny_spec(tmp_path, extra="[sweep.parameters]\n'optimizer.lr' = { values = [0.1, 0.2] }\n")
+    assert main(["sweep", str(spec), "--engine", "ray", "--runs-dir", str(tmp_path / "runs")]) == 1
+    assert "--engine ray needs Ray" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_options_of_the_engine_are_refused_without_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = tiny_spec(tmp_path, extra="[sweep.parameters]\n'train.epochs' = { values = [1, 2] }\n")
     assert main(["sweep", str(spec), "--trial-gpus", "1"]) == 2
@@ -64,6 +74,8 @@ def test_options_of_the_engine_are_refused_without_it(tmp_path: Path, capsys: py
 def test_a_cluster_without_room_is_said(ray: Any) -> None:
     with pytest.raises(UsageError, match="has no room for one worker with 1 CPU, 1000 GPU"):
         room_for(ray, {"CPU": 1.0, "GPU": 1000.0})
+    with pytest.raises(UsageError, match="must take something"):
+        room_for(ray, {"CPU": 0.0, "GPU": 0.0})
 
 
 def started(ray: Any, folder: Path, program: str, *arguments: Path) -> RayProcess:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,16 @@ import numpy as np
 import pytest
 
 from roadwork_core.cli import main
-from roadwork_core.errors import RoadworkError, UsageError
+from roadwork_core.errors import Problem, RoadworkError, SpecError, UsageError
 from roadwork_core.runs import Run
 from roadwork_core.runs.engine import mark_pruned
 from roadwork_core.spec.model import SweepParameter
-from roadwork_core.sweeps import Result, study
+from roadwork_core.sweeps import Result, Trial, study
 from roadwork_core.sweeps.engine import Ending
 from roadwork_core.sweeps.importance import importance_by_forest
 from roadwork_core.sweeps.results import Interval
 from roadwork_core.sweeps.study import State, Study, require_optuna
-from roadwork_core.sweeps.tpe import distributions_of
+from roadwork_core.sweeps.tpe import TpeSearch, distributions_of
 from roadwork_core.training.checkpoint import HEADER
 from roadwork_core.training.snapshot import CHECKPOINT
 from tests.e2e.tiny import tiny_spec
@@ -121,6 +122,32 @@ def test_a_failed_trial_is_tried_again_and_what_became_of_it_last_counts(tmp_pat
     again = make_search(tmp_path, trials=1)
     assert [found.parameters for found in carry_out(again)] == [trial.parameters]
     assert [record.state for record in again.records()] == [State.FINISHED]
+
+
+def test_values_that_do_not_go_together_fail_their_trial_and_no_later_command(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def searching(trials: int) -> TpeSearch:
+        search = make_search(tmp_path, trials=trials)
+        make = search.make
+
+        def refusing(number: int, parameters: Mapping[str, Any]) -> Trial:
+            if number == 1:
+                raise SpecError([Problem("low must be below high")])
+            return make(number, parameters)
+
+        search.make, search.warn = refusing, said.append
+        return search
+
+    assert [trial.number for trial in carry_out(searching(3))] == [0, 2]
+    again = searching(4)
+    assert [(known.name, known.status) for known in again.known()] == [
+        ("toy-0", "finished"),
+        ("toy-1", "failed"),
+        ("toy-2", "finished"),
+    ]
+    assert [trial.number for trial in carry_out(again)] == [3]
+    assert all("low must be below high" in line for line in said)
 
 
 def test_a_finished_trial_whose_run_is_gone_is_carried_out_again(tmp_path: Path) -> None:
