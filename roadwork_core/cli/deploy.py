@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from roadwork_core.console import Console
     from roadwork_core.deployment import Deployment
+    from roadwork_core.errors import VerificationError
 
 SCHEMA = "roadwork.deployment/1"
 
@@ -68,6 +69,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
+    from roadwork_core.deployment import Deployment
     from roadwork_core.errors import UsageError
 
     reading = options.history or options.rollback is not None
@@ -77,7 +79,7 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--keep must be at least 1")
     if options.max_ms is not None and not options.max_ms > 0:
         raise UsageError("--max-ms must be above 0")
-    if reading and not options.to.is_dir():
+    if reading and not Deployment(options.to).versions.is_dir():
         raise UsageError("there is no such deployment", path=options.to)
 
 
@@ -114,11 +116,21 @@ def _deploy(deployment: Deployment, options: argparse.Namespace, console: Consol
         if options.champion_gate is not None:
             check_challenge(options.champion_gate, bundle.id, deployment.current())
     except VerificationError as error:
-        reasons = [problem.message for problem in error.problems()]
-        deployment.note(_entry("refused", options, bundle_id=seen, version=None, reasons=reasons, latency_ms=measured))
+        _note_refusal(deployment, options, error, seen, measured)
         raise
     version = deployment.store(bundle.path, bundle.id)
     return _switch(deployment, version, _entry("deploy", options, bundle_id=bundle.id, latency_ms=measured))
+
+
+def _note_refusal(
+    deployment: Deployment,
+    options: argparse.Namespace,
+    error: VerificationError,
+    bundle_id: str | None = None,
+    measured: dict[str, float] | None = None,
+) -> None:
+    reasons = [problem.message for problem in error.problems()]
+    deployment.note(_entry("refused", options, bundle_id=bundle_id, version=None, reasons=reasons, latency_ms=measured))
 
 
 def _switch(deployment: Deployment, version: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +142,7 @@ def _switch(deployment: Deployment, version: str, entry: dict[str, Any]) -> dict
 
 def _rollback(deployment: Deployment, options: argparse.Namespace, console: Console) -> dict[str, Any]:
     from roadwork_core.deployment.checks import verified
-    from roadwork_core.errors import RoadworkError, UsageError
+    from roadwork_core.errors import RoadworkError, UsageError, VerificationError
     from roadwork_core.plugins import Plugins
 
     if options.rollback:
@@ -146,7 +158,11 @@ def _rollback(deployment: Deployment, options: argparse.Namespace, console: Cons
         version = deployment.previous()
     if version is None:
         raise RoadworkError("there is no earlier version to go back to", path=options.to)
-    bundle, _ = verified(deployment.versions / version, Plugins.load(), console, device=options.device)
+    try:
+        bundle, _ = verified(deployment.versions / version, Plugins.load(), console, device=options.device)
+    except VerificationError as error:
+        _note_refusal(deployment, options, error)
+        raise
     return _switch(deployment, version, _entry("rollback", options, bundle_id=bundle.id, latency_ms=None))
 
 

@@ -216,6 +216,24 @@ def test_wrong_usage_changes_nothing(bundles: list[tuple[Path, str]], tmp_path: 
     assert not (tmp_path / "live").exists()
 
 
+@pytest.mark.parametrize("words", [["--rollback"], ["--history"]])
+def test_a_folder_without_a_deployment_has_no_history_and_stays_empty(tmp_path: Path, words: list[str]) -> None:
+    assert deploy(*words, "--to", tmp_path) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_way_back_that_is_damaged_is_refused_and_written_down(
+    bundles: list[tuple[Path, str]], tmp_path: Path
+) -> None:
+    for bundle, _ in bundles[:2]:
+        deploy(bundle, "--to", tmp_path)
+    (tmp_path / "versions" / bundles[0][1][:12] / "LICENSE").write_text("mine")
+    assert deploy("--to", tmp_path, "--rollback", "--why", "it errs") == 4
+    assert Deployment(tmp_path).current() == bundles[1][1][:12]
+    last = history(tmp_path)[-1]
+    assert (last["event"], last["why"], bool(last["reasons"])) == ("refused", "it errs", True)
+
+
 def test_a_folder_of_something_else_is_left_alone(bundles: list[tuple[Path, str]], tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("all of it")
     assert deploy(bundles[0][0], "--to", tmp_path) == 2
