@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def handle(options: argparse.Namespace, console: Console) -> int:
-    from roadwork_core.errors import DataError, ExitCode, UsageError
+    from roadwork_core.errors import DataError, ExitCode
     from roadwork_core.evaluation.compare import compare
     from roadwork_core.evaluation.past_run import answers_of_run
     from roadwork_core.files import digest_json, pretty_json, sha256_file, write_atomic
@@ -95,8 +95,6 @@ def handle(options: argparse.Namespace, console: Console) -> int:
         "comparison": comparison,
     }
     record = options.record or run.path / "challenge.json"
-    if record.is_dir():
-        raise UsageError("is a folder", path=record, hint="--record names a file")
     write_atomic(record, pretty_json(document))
     if console.as_json:
         console.json(document)
@@ -116,6 +114,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--share must be above 0 and at most 0.9")
     if not options.margin >= 0:
         raise UsageError("--margin must not be negative")
+    if options.record is not None and options.record.is_dir():
+        raise UsageError("is a folder", path=options.record, hint="--record names a file")
 
 
 def _champion(options: argparse.Namespace) -> tuple[str, Path]:

@@ -152,6 +152,14 @@ def test_a_bundle_of_another_run_is_no_champion(spec: Path, champion: Path, tmp_
     assert main(["retrain", str(spec), "--champion", str(champion / "bundle" / "tiny"), *words, "--quiet"]) == 2
 
 
+def test_a_record_that_cannot_be_written_is_said_before_anything_is_trained(
+    spec: Path, champion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert retrain(spec, champion, tmp_path, "--record", str(tmp_path)) == 2
+    assert "--record names a file" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_deployed_copy_of_no_run_there_is_no_champion(
     spec: Path, champion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
