@@ -56,6 +56,8 @@ def handle(options: argparse.Namespace, console: Console) -> int:
 
     if not 0 < options.alpha < 0.5:
         raise UsageError(f"--alpha must lie between 0 and 0.5, got {options.alpha:g}")
+    if options.days is not None and not options.days > 0:
+        raise UsageError(f"--days must be above 0, got {options.days:g}")
     bundle = _read(options.bundle)
     name = bundle.policy_for(policy=options.policy)
     decider = make_decider(bundle, Plugins.load())

@@ -118,6 +118,8 @@ def _check(options: argparse.Namespace) -> None:
             raise UsageError(f"--{name} must be at least 1")
     if not 0 <= options.agreement <= 1:
         raise UsageError("--agreement must be between 0 and 1")
+    if options.days is not None and not options.days > 0:
+        raise UsageError(f"--days must be above 0, got {options.days:g}")
     if options.out.exists() and (not options.out.is_dir() or _strange(options.out)):
         raise UsageError("is there already and holds nothing mined", path=options.out, hint="choose another --out")
 

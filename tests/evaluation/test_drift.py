@@ -246,6 +246,7 @@ def test_wrong_usage(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         (["--scores", str(one)], "fewer than two rows"),
         (["--scores", str(odd)], "features are not all numbers"),
         (["--scores", str(good), "--alpha", "0.9"], "--alpha must lie between"),
+        (["--scores", str(good), "--days", "-3"], "--days must be above 0"),
         (["--scores", str(good), "--policy", "none"], "no policy 'none'"),
     ):
         assert main(["drift", str(bundle), *arguments]) == 2

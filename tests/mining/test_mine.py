@@ -239,7 +239,9 @@ def test_what_a_killed_mine_left_is_no_reason_to_refuse(run: Path, store: Path, 
         assert all((out / name).read_bytes() == (whole / name).read_bytes() for name in WRITTEN if name != "mined.json")
 
 
-@pytest.mark.parametrize("words", [["--cap", "0"], ["--agreement", "2"], ["--run", "nowhere"], ["--out", "new"]])
+@pytest.mark.parametrize(
+    "words", [["--cap", "0"], ["--agreement", "2"], ["--days", "nan"], ["--run", "nowhere"], ["--out", "new"]]
+)
 def test_wrong_usage_is_refused(
     run: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
