@@ -67,7 +67,7 @@ def observe(policy: Policy, sample: Sample) -> dict[str, float]:
         "positives": float(covered[selected & (labels == 1)].mean()),
         "size": float(decisions.sets[selected].sum(axis=1).mean()),
         "answered": float(answered.mean()),
-        "error": float(wrong.sum() / max(answered.sum(), 1)),
+        "error": float(wrong.sum() / answered.sum()) if answered.any() else math.nan,
     }
 
 
@@ -121,8 +121,13 @@ def scrc_table(draws: int) -> None:
         promise, found = repeat(component, n, draw, draw, draws)
         cells = [alpha, f"{n:,}", prior, name, f"{promise['selection']:.4f}", shown(found["selected"])]
         cells += [f"{promise['coverage_without_ties']:.4f}", shown(found["coverage"])]
-        cells += [f"{found['answered'].mean():.3f}", f"{found['error'].mean():.3f}"]
+        cells += [f"{found['answered'].mean():.3f}", error_shown(found)]
         print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+
+
+def error_shown(found: Mapping[str, np.ndarray]) -> str:
+    """The mean error of the answers, over draws with answers; a dash where hardly one sample in 2,000 is answered."""
+    return "–" if found["answered"].mean() < 0.0005 else f"{np.nanmean(found['error']):.3f}"
 
 
 def sets_table(draws: int) -> None:
@@ -146,7 +151,7 @@ def sets_table(draws: int) -> None:
         exactly = promise["coverage_without_ties"]
         nominal = f"{exactly:.4f}" if isinstance(exactly, float) else "0.9 in each"
         cells = [name, nominal, shown(found["coverage"]), shown(found["positives"]), f"{found['size'].mean():.3f}"]
-        cells += [f"{found['answered'].mean():.3f}", f"{found['error'].mean():.3f}"]
+        cells += [f"{found['answered'].mean():.3f}", error_shown(found)]
         print("| " + " | ".join(cells) + " |", flush=True)
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from roadwork_policies import Conformal, Identity, Temperature
+from roadwork_policies.conformal import conformal_rank
 from roadwork_policies.folds import one_per_group
 from roadwork_policies.nonconformity import aps, raps
 from scipy import stats
@@ -73,6 +74,24 @@ def test_a_fresh_sample_is_covered_exactly_as_often_as_the_rank_says(
         hits += int(policy.decide(z[39:]).sets[0, y[39]])
     assert stats.binomtest(hits, 1500, 0.9).pvalue > 0.001
     assert policy.guarantee()["coverage_without_ties"] == 0.9
+
+
+def test_samples_drawn_with_the_class_shares_of_the_data_cover_no_less_and_vary_less() -> None:
+    """val_calib is stratified, so not quite exchangeable with a new sample. Two normal scores, 85 % positives, n = 100,
+    40,000 draws either way; the coverage of a bound is known in closed form."""
+    rng, n, k = np.random.default_rng(0), 100, conformal_rank(100, 0.1)
+    covered = {}
+    for stratified in (False, True):
+        found = []
+        for _ in range(40):
+            fixed = np.broadcast_to(np.arange(n) < 85, (1000, n))
+            positive = fixed if stratified else rng.random((1000, n)) < 0.85
+            bounds = np.partition(rng.normal(size=(1000, n)) + 1.5 * ~positive, k - 1, axis=1)[:, k - 1]
+            found.append(0.85 * stats.norm.cdf(bounds) + 0.15 * stats.norm.cdf(bounds - 1.5))
+        covered[stratified] = np.concatenate(found)
+    assert covered[False].mean() == pytest.approx(k / (n + 1), abs=0.0005)
+    assert k / (n + 1) < covered[True].mean() < k / (n + 1) + 0.002
+    assert covered[True].std() < covered[False].std()
 
 
 def test_within_each_class_the_promise_holds_that_the_overall_one_neglects(

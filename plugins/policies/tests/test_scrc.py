@@ -335,6 +335,20 @@ def test_the_guarantee_is_stated_in_numbers_and_in_words(
     assert inductive["kind"] == "scrc_i"
     assert inductive["delta"] == 0.2
     assert "covers the selection alone" in inductive["text"]
+    # Hoeffding's bound counts independent draws, and equal rows are selected together or not.
+    assert "takes samples to be independent, and none to be equal" in inductive["text"]
+    assert inductive["assumption"] == "exchangeability; of the selection independent samples"
+
+
+def test_equal_rows_can_leave_the_inductive_share_below_xi_as_its_words_say(
+    draw: Callable[..., Any], context: Callable[..., Any], scrc: Callable[..., Any]
+) -> None:
+    """Four rows in ten are one row, and the cut falls on it."""
+    logits, labels = draw(1000)
+    logits[np.random.default_rng(0).random(1000) < 0.4] = [0.3, -0.3]
+    policy = scrc(variant="inductive", xi=0.8, calibrator=Identity()).build(context(logits, labels))
+    selected = [not reason.startswith("not selected") for reason in policy.decide(logits).reasons]
+    assert np.mean(selected) < 0.7
 
 
 def test_the_digest_names_the_conformal_samples(

@@ -159,6 +159,19 @@ def test_too_few_samples_are_infeasible_and_the_named_number_is_enough_without_a
     assert selective().build(context(*draw(named, distance=8))).guarantee()["n"] == named
 
 
+def test_rows_that_no_cut_tells_apart_are_named_as_such(draw: Callable[..., Any], context: Callable[..., Any]) -> None:
+    """A third of the rows are clipped to one: that is no matter of groups, and more samples will not do."""
+    logits, labels = draw(600, distance=8)
+    margins = logits[:, 1] - logits[:, 0]
+    logits[margins > np.quantile(margins, 0.7)] = [-1000.0, 1000.0]
+    with pytest.raises(InfeasibleError) as error:
+        selective().build(context(logits, labels))
+    assert "the 121 most confident of 600 samples have equal logits" in error.value.message
+    assert "group" not in error.value.message
+    assert "a larger start" in str(error.value.hint)
+    assert selective(start=0.4, target_error=0.3).build(context(logits, labels)).guarantee()["answered"] > 0
+
+
 @pytest.mark.parametrize("method", ["fixed_sequence", "sgr"])
 def test_two_samples_or_one_that_may_be_tested_are_infeasible_and_nothing_worse(
     method: str, draw: Callable[..., Any], context: Callable[..., Any]

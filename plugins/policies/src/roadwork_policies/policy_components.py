@@ -40,7 +40,7 @@ class Threshold:
 
     `bootstrap` is the default because it is worth most outside its sample over the kinds of scores, sample sizes and
     prevalences that were tried (docs/benchmarks/threshold.md). `plug_in` is worth more where its calibrator fits the
-    scores and less, by up to .15 of MCC, where it does not; `auto` takes it only where held-out folds show a gain.
+    scores and less, by up to .13 of MCC, where it does not; `auto` takes it only where held-out folds show a gain.
     """
 
     mode: ClassVar[str] = "fast"

@@ -175,8 +175,9 @@ def _promise(options: Scrc, n: int, groups: int, k: int, counts: tuple[int, int]
         )
     else:
         share = (
-            f"With probability {1 - options.delta:g} over the calibration set a share of at least {options.xi:g} of"
-            " new samples is selected (this statement covers the selection alone)"
+            f"With probability at least {1 - options.delta:g} over the calibration set a share of at least"
+            f" {options.xi:g} of new samples is selected (this statement covers the selection alone; it takes samples"
+            " to be independent, and none to be equal to the last bit)"
         )
     given = "it was selected and is positive" if of_positives else "it was selected"
     counted = f"{selected} of them selected, {used} of these positive" if of_positives else f"{used} of them selected"
@@ -204,7 +205,7 @@ def _promise(options: Scrc, n: int, groups: int, k: int, counts: tuple[int, int]
         "coverage_without_ties": rank / (used + 1),
         "selection": k / (n + 1) if transductive else None,
         "digest": digest,
-        "assumption": "exchangeability",
+        "assumption": "exchangeability" if transductive else "exchangeability; of the selection independent samples",
         "text": text,
     }
 

@@ -129,6 +129,8 @@ def fit(options: SelectiveError, ctx: PolicyContext) -> SelectiveErrorPolicy:
     k, above, errors = largest(options, confidence, jitters, wrong)
     if k is None:
         first = max(ceil_count(options.start, n + 1) - 1, 1)
+        if not above[first]:
+            raise _alike(first + 1, n)
         raise infeasible(options, int(errors[first]), int(above[first]), n)
     cut = top_cut(confidence, jitters, k)
     shown = (int(errors[k - 1]), int(above[k - 1]))
@@ -177,6 +179,13 @@ def answers_needed(rate: float, target: float, delta: float) -> int | None:
     while not passes(math.floor(rate * answers), answers, target, delta):
         answers += max(answers // 200, 1)
     return answers
+
+
+def _alike(alike: int, n: int) -> InfeasibleError:
+    return InfeasibleError(
+        f"INFEASIBLE: the {alike} most confident of {n} samples have equal logits, so no cut lies among them",
+        hint="a larger start, or logits of higher precision that are not clipped",
+    )
 
 
 def infeasible(options: SelectiveError, errors: int, answers: int, n: int) -> InfeasibleError:
