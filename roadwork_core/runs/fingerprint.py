@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from roadwork_core.spec import ResolvedSpec
 
 #: Keys that change how fast or where a run works, never what comes out.
-WITHOUT_EFFECT = ("data.workers", "tracker", "description")
+WITHOUT_EFFECT = ("data.workers", "tracker")
 
 
 def spec_part(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ STAGES = (
     ),
     Stage(
         name="evaluate",
-        spec_keys=("seed", "name", "evaluate", "policy", "bundle.active", "bundle.fallback"),
+        spec_keys=("seed", "name", "description", "evaluate", "policy", "bundle.active", "bundle.fallback"),
         reads=(
             "score/test.csv",
             "score/tta.json",
@@ -102,8 +102,8 @@ STAGES = (
     Stage(
         name="bundle",
         spec_keys=(
-            *("name", "seed", "data", "augment", "backbone", "adapt", "adapter", "head", "loss", "optimizer"),
-            *("scheduler", "train", "tta", "policy", "evaluate", "bundle"),
+            *("name", "description", "seed", "data", "augment", "backbone", "adapt", "adapter", "head", "loss"),
+            *("optimizer", "scheduler", "train", "tta", "policy", "evaluate", "bundle"),
         ),
         reads=(
             "train/weights.safetensors",
