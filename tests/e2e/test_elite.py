@@ -15,19 +15,12 @@ from roadwork_core.files import sha256_file
 from roadwork_core.plugins import Plugins
 from roadwork_core.policies import load_policies, read_scores
 
-from .forking import ROOT, Server
+from .elite import BLOCKS, MLP, RANK, SMALL, SPEC, WIDTH, dinov2
+from .forking import Server
 from .pictures import CLASSES, draw
 
-WIDTH, MLP, RANK, BLOCKS = 32, 64, 32, 2
 STAGES = ["prepare", "adapt", "train", "score", "fit", "evaluate", "bundle"]
 POLICY_OF_MODE = {"fast": "threshold", "accurate": "scrc", "hybrid": "hybrid"}
-#: What makes the spec small enough for a test. Everything else is as it is written there.
-SMALL = (
-    *("backbone.image_size=32", "augment.0.size=32", "data.group_folders=true"),
-    *("adapt.objective.hidden=64", "adapt.objective.prototypes=64", "adapt.epochs=1", "adapt.batch_size=16"),
-    *("train.epochs=2", "train.batch_size=8"),
-    "data.splits={train=0.4, val_select=0.15, val_calib=0.3, test=0.15}",
-)
 
 
 @frozen
@@ -47,25 +40,12 @@ class Elite:
         return json.loads((self.path / name).read_bytes())
 
 
-def dinov2(folder: Path) -> Path:
-    """A DINOv2 of two blocks with random weights, saved as the hub has them."""
-    import torch
-    from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
-
-    torch.manual_seed(0)
-    sizes = {"hidden_size": WIDTH, "num_hidden_layers": BLOCKS, "num_attention_heads": 2, "mlp_ratio": MLP // WIDTH}
-    Dinov2Model(Dinov2Config(**sizes, image_size=32, patch_size=8)).save_pretrained(folder)
-    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    BitImageProcessor(**size).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def elite(roadwork: Server, tmp_path_factory: pytest.TempPathFactory) -> Elite:
     folder = tmp_path_factory.mktemp("elite")
     checkpoint = dinov2(folder / "dinov2")
     settings = [f'backbone.model="{checkpoint}"', *SMALL]
-    argv = ["run", ROOT / "specs" / "elite.toml", "--json", "-v", *(f"--set={setting}" for setting in settings)]
+    argv = ["run", SPEC, "--json", "-v", *(f"--set={setting}" for setting in settings)]
     command = roadwork.run(argv, folder, {"ROADWORK_DATA": str(draw(folder / "data"))})
     assert command.wait() == 0, command.stderr()
     return Elite(folder / "runs" / "elite", json.loads(command.stdout()), command.stderr(), checkpoint)
