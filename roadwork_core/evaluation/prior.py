@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics import COUNT_METRICS, Counts, Estimate
-from ..metrics.intervals import percentile_interval, resampled_totals
+from ..metrics.intervals import SAME, percentile_interval, resampled_totals, without_spread
 from ..metrics.reward import PRIOR, WINDOW, expected_reward
 from ..report.evaluation import DECISION_METRICS, Judge
 
@@ -96,7 +96,11 @@ def _estimates(
     drawn = resampled_totals(table, resamples, np.random.default_rng(judge.seed)) if groups > 1 else None
     found = {}
     for name, statistic in statistics.items():
-        low, high = (np.nan, np.nan) if drawn is None else percentile_interval(statistic(drawn), judge.level)
-        value = float(statistic(whole)[0])
+        value, low, high = float(statistic(whole)[0]), np.nan, np.nan
+        if drawn is not None:
+            values = statistic(drawn)
+            low, high = percentile_interval(values, judge.level)
+            if np.isfinite(low) and (np.abs(values[np.isfinite(values)] - value) <= SAME).all():
+                low, high = without_spread(table, table[:, [2, 3, 0, 1, 4, 5]], statistic, value, judge.level)
         found[name] = Estimate(value, low, high, judge.level, "group_bootstrap_percentile", n, groups).to_json()
     return found

@@ -15,6 +15,9 @@ from .special import beta_quantile, normal_cdf, normal_quantile
 
 Groups = Sequence[Hashable] | NDArray[np.generic] | None
 
+#: Values nearer than this are one, but for rounding.
+SAME = 1e-12
+
 
 @frozen
 class Estimate:
@@ -173,7 +176,8 @@ def bootstrap_counts(
     else:
         low, high = percentile_interval(values, level)
     if (values[np.isfinite(values)] == value).all():
-        low, high = _without_spread(table, metric, value, level)
+        reversed_ = table[:, [2, 3, 0, 1]]
+        low, high = without_spread(table, reversed_, lambda t: metric(Counts.from_columns(t)), value, level)
     return Estimate(value, low, high, level, f"group_bootstrap_{method}", n, groups)
 
 
@@ -184,20 +188,23 @@ def _where_classes_are(total: Floats, drawn: Floats, values: Floats) -> Floats:
     return np.where(lacks, np.nan, values)
 
 
-def _without_spread(table: Floats, metric: CountMetric, value: float, level: float) -> tuple[float, float]:
+def without_spread(
+    table: Floats, reversed_: Floats, statistic: Callable[[Floats], Floats], value: float, level: float
+) -> tuple[float, float]:
     """The interval of a metric that no resample changes, as that of decisions without a mistake.
 
-    A bootstrap cannot draw what it has not seen. Of G groups whose reversed decisions would change the metric none
-    was seen reversed, so with confidence (1 + level) / 2 fewer than 1 - ((1 - level) / 2)^(1/G) of all are
-    (Clopper and Pearson): the bound is the metric with that share of every group's decisions reversed.
+    `table` are counts per group (groups, k), `reversed_` the same with every decision reversed, and `statistic` takes
+    totals (R, k) to metrics (R,). A bootstrap cannot draw what it has not seen. Of G groups whose reversed decisions
+    would change the metric none was seen reversed, so with confidence (1 + level) / 2 fewer than
+    1 - ((1 - level) / 2)^(1/G) of all are (Clopper and Pearson): the bound is the metric with that share of every
+    group's decisions reversed.
     """
     total = table.sum(axis=0)
-    reversed_ = table[:, [2, 3, 0, 1]]
-    moved = int((metric(Counts.from_columns(total - table + reversed_)) != value).sum())
+    moved = int((np.abs(statistic(total - table + reversed_) - value) > SAME).sum())
     if moved == 0:
         return value, value
     share = 1.0 - ((1.0 - level) / 2.0) ** (1.0 / moved)
-    other = float(metric(Counts.from_columns((1.0 - share) * total + share * total[[2, 3, 0, 1]])))
+    other = float(statistic(((1.0 - share) * total + share * reversed_.sum(axis=0))[None])[0])
     return min(value, other), max(value, other)
 
 

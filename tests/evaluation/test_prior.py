@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from roadwork_core.decisions import ABSTAIN, Decisions
@@ -82,6 +83,22 @@ def test_the_interval_covers_what_a_larger_sample_shows() -> None:
         hits += accuracy["low"] <= 0.5 * 0.9 + 0.5 * 0.75 <= accuracy["high"]
     # Binomial(60, .95) is below 51 once in 1,000 times.
     assert hits >= 51
+
+
+def test_without_a_mistake_neither_the_metrics_nor_the_reward_are_certain() -> None:
+    """Of 40 groups none erred: the exact interval of 0 of 40 says what share may."""
+    groups = np.repeat(np.arange(40), 3)
+    truth = (groups % 4 > 0).astype(np.int64)
+    judge = Judge(labels=truth, groups=groups, classes=("a", "b"), positive=1, resamples=200)
+    share = binomtest(0, 40).proportion_ci().high
+    found = at_prior(judge, decided(truth), 0.5)
+    reward = estimated_reward(judge, decided(truth))
+    assert found is not None
+    assert reward is not None
+    accuracy, coverage = found["metrics"]["accuracy"], found["metrics"]["coverage"]
+    assert [accuracy["low"], accuracy["high"]] == pytest.approx([1 - share, 1.0], abs=1e-9)
+    assert [coverage["low"], coverage["high"]] == pytest.approx([1.0, 1.0], abs=1e-9)
+    assert [reward["low"], reward["high"]] == pytest.approx([expected_reward(1 - share, 1 - share)[0], 1.0], abs=1e-9)
 
 
 def test_without_one_class_nothing_is_claimed() -> None:
