@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,35 @@ def decisions(answer: httpx.Response) -> list[dict[str, Any]]:
 
 def as_base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+def curl(command: str) -> tuple[str, dict[str, Any]]:
+    """The path and what httpx posts for a line of curl: its options as its manual says, files made up."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("-H", dest="headers", action="append", default=[])
+    parser.add_argument("-F", dest="form", action="append", default=[])
+    parser.add_argument("--data-binary")
+    given = parser.parse_args(shlex.split(command)[1:])
+    headers = dict(header.split(": ", 1) for header in given.headers)
+    if given.data_binary is not None:
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        return given.url, {"headers": kind | headers, "content": png(2.0)}
+    fields = [part.split("=", 1) for part in given.form]
+    files = [(name, (value[1:], png(2.0))) for name, value in fields if value.startswith("@")]
+    plain = {name: value for name, value in fields if not value.startswith("@")}
+    return given.url, {"headers": headers, "files": files, "data": plain}
+
+
+@pytest.mark.parametrize("page", ["serve", "run-in-production"])
+def test_what_the_pages_tell_to_type_is_answered(client: httpx.Client, page: str) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "how-to" / f"{page}.md").read_text()
+    commands = [line for line in text.splitlines() if line.startswith("curl ") and "/predict" in line]
+    assert commands
+    for command in commands:
+        url, request = curl(command)
+        answer = client.post(url.removeprefix("http://127.0.0.1:8000"), **request)
+        assert (answer.status_code, command) == (200, command), answer.text
 
 
 def test_bytes_one_by_one(client: httpx.Client, offline: Any) -> None:
