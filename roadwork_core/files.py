@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -34,6 +35,9 @@ def sha256_file(path: Path) -> str:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Writes `path` so that a reader, or a crash, sees the old bytes or the new ones, never a part."""
+    if path.is_dir():
+        # Said of the name that was given, not of the temporary one beside it.
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

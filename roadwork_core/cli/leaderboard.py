@@ -109,7 +109,10 @@ def _webhook(watched: Watched) -> str | None:
     url = os.environ.get(watched.webhook_env, "").strip()
     if not url:
         raise UsageError(f"the environment variable {watched.webhook_env}, which is to hold the webhook, is not set")
-    check_url(url)
+    try:
+        check_url(url)
+    except UsageError as error:
+        raise UsageError(f"{watched.webhook_env}: {error.message}", hint=error.hint) from None
     return url
 
 

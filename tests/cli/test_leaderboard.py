@@ -194,8 +194,15 @@ def test_the_webhooks_address_must_be_safe_and_is_not_printed(run: Run, monkeypa
     monkeypatch.setenv("HOOK", "http://example.org/s3cret")
     code, _, err = run("watch", "--set", 'leaderboard.webhook_env="HOOK"')
     assert code == 2
-    assert "not https" in err
+    assert "HOOK: the address is not https" in err
     assert "s3cret" not in err
+
+
+def test_a_page_where_a_folder_lies_is_said_by_the_name_that_was_given(run: Run, tmp_path: Path) -> None:
+    run("watch")
+    (tmp_path / "pages").mkdir()
+    code, _, err = run("report", "--out", "pages")
+    assert (code, err) == (1, "error: pages: Is a directory\n")
 
 
 def test_a_report_needs_no_token_and_no_server(run: Run, board: StandInBoard) -> None:
