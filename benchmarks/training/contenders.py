@@ -19,9 +19,10 @@ from roadwork_core.data.preprocessing import Preprocessing
 from roadwork_core.data.sample import Row
 from roadwork_core.model import Classifier
 from roadwork_core.training.feed import PictureFeed
-from roadwork_core.training.loop import Feed, Loop, Recipe
+from roadwork_core.training.loop import Loop
 from roadwork_core.training.precision import make_accelerator
 from roadwork_core.training.progress import Progress
+from roadwork_core.training.recipe import Feed, Recipe
 from roadwork_core.training.snapshot import Snapshot
 
 WORKERS = 2

@@ -44,10 +44,11 @@ from roadwork_core.training.features import FEATURES_FOLDER, FeatureCache
 from roadwork_core.training.feed import PictureFeed
 from roadwork_core.training.groups import parameter_groups, set_training_mode
 from roadwork_core.training.kept import Keeper
-from roadwork_core.training.loop import Feed, Loop, Normaliser, Recipe
+from roadwork_core.training.loop import Loop
 from roadwork_core.training.plan import steps_per_epoch
 from roadwork_core.training.precision import Precision, make_accelerator, scaler_of
 from roadwork_core.training.progress import Progress
+from roadwork_core.training.recipe import Feed, Normaliser, Recipe
 from roadwork_core.training.selection import best_epoch
 from roadwork_core.training.shards import explained, is_sharded, shard
 from roadwork_core.training.shared_norm import share_batch_norm

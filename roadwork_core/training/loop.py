@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from attrs import define, field, frozen
+from attrs import define, field
 from torch import Tensor, nn
 
 from roadwork_core.errors import NumericalError
@@ -22,6 +21,7 @@ from .groups import learning_rates
 from .interruption import StopRequest
 from .plan import Window, epoch_windows, steps_per_epoch
 from .progress import Progress
+from .recipe import Feed, Normaliser, Recipe
 from .second_look import Ascending, recorded, statistics_kept
 from .selection import best_epoch, epoch_metrics, out_of_patience
 from .shards import in_step, is_sharded
@@ -36,53 +36,6 @@ SETTLE_STEPS = 32
 SETTLE_SECONDS = 1.0
 #: A checkpoint in mid-epoch costs at most one part in this many of the time.
 CHECKPOINT_COST = 50
-
-
-class Feed(Protocol):
-    """Pictures of the splits, uint8 (N, 3, h, w) (or their features), with class indices int64 (N,), on the CPU."""
-
-    #: Samples that train.
-    size: int
-
-    def order(self, epoch: int) -> Sequence[int]:
-        """The `size` draws of `epoch` (from 0) in their order; a draw is a number that `training` understands."""
-        ...
-
-    def training(self, epoch: int, batches: Sequence[Sequence[int]]) -> Iterable[Batch]:
-        """The given batches of draws, augmented as `epoch` says, in order."""
-        ...
-
-    def validation(self, rank: int, world: int) -> Iterable[Batch]:
-        """Every `world`-th picture of val_select from number `rank` on, in order, as it would be scored."""
-        ...
-
-
-class Normaliser(Protocol):
-    """Makes a feed's batch the model's input (a Preprocessing does)."""
-
-    def normalise(self, images: Tensor) -> Tensor: ...
-
-
-@frozen(kw_only=True)
-class Recipe:
-    """What the loop is told by the spec. `mix` are the batch augmentations, on images and class probabilities."""
-
-    epochs: int
-    batch_size: int
-    accumulate: int
-    clip_norm: float | None
-    select_by: str
-    patience: int | None
-    seed: int
-    num_classes: int
-    positive: int
-    mix: Sequence[Callable[[Tensor, Tensor], Batch]] = ()
-    checkpoint_seconds: float = 60.0
-
-    def seed_of(self, *parts: int) -> int:
-        """64 bits that depend on the run's seed and on `parts` alone."""
-        text = "/".join(map(str, (self.seed, *parts)))
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 @define(kw_only=True)

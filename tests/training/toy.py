@@ -24,9 +24,10 @@ from roadwork_core.spec.model import LrScale
 from roadwork_core.training import loop as loop_module
 from roadwork_core.training.ema import Ema
 from roadwork_core.training.groups import parameter_groups, set_training_mode
-from roadwork_core.training.loop import Loop, Recipe
+from roadwork_core.training.loop import Loop
 from roadwork_core.training.precision import make_accelerator, scaler_of
 from roadwork_core.training.progress import Progress
+from roadwork_core.training.recipe import Recipe
 from roadwork_core.training.shards import shard
 from roadwork_core.training.snapshot import Snapshot
 
