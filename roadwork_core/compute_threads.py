@@ -12,6 +12,8 @@ import torch
 
 A = TypeVar("A")
 R = TypeVar("R")
+#: For all of them: while some start, the number for threads to come is not the process's own.
+_STARTING = threading.Lock()
 
 
 def cores() -> int:
@@ -30,7 +32,6 @@ class ComputeThreads:
         self.workers = workers or max(1, cores() // threads)
         self.threads = threads
         self._pool: ThreadPoolExecutor | None = None
-        self._starting = threading.Lock()
 
     def map(self, function: Callable[[A], R], items: Sequence[A]) -> list[R]:
         """`function` of each item, in their order; in the calling thread where there is but one and it has as many
@@ -40,16 +41,18 @@ class ComputeThreads:
         return list(self._started().map(function, items))
 
     def _started(self) -> ThreadPoolExecutor:
-        with self._starting:
+        with _STARTING:
             if self._pool is None:
-                # Torch keeps the number for each thread, and one for threads to come, which is put back.
-                of_process = torch.get_num_threads()
                 together = threading.Barrier(self.workers + 1)
                 pool = ThreadPoolExecutor(self.workers, thread_name_prefix="compute")
-                for _ in range(self.workers):
-                    pool.submit(self._begin, together)
-                together.wait()
-                torch.set_num_threads(of_process)
+                # Torch keeps the number for each thread, and one for threads to come, which is put back. That one is
+                # what a new thread finds; whoever calls may have another.
+                with ThreadPoolExecutor(1) as new:
+                    of_process = new.submit(torch.get_num_threads).result()
+                    for _ in range(self.workers):
+                        pool.submit(self._begin, together)
+                    together.wait()
+                    new.submit(torch.set_num_threads, of_process).result()
                 self._pool = pool
             return self._pool
 

@@ -73,3 +73,26 @@ def test_many_callers_share_them() -> None:
         found = list(pool.map(lambda _: made.map(watched, range(4)), range(6)))
     assert found == [[1] * 4] * 6
     assert most == 2
+
+
+def test_who_starts_them_side_by_side_leaves_the_number_of_the_process() -> None:
+    for _ in range(20):
+        together = threading.Barrier(8)
+
+        def start(together: threading.Barrier = together) -> list[int]:
+            together.wait()
+            return ComputeThreads(workers=2).map(lambda _: torch.get_num_threads(), range(2))
+
+        with ThreadPoolExecutor(8) as pool:
+            assert [job.result() for job in [pool.submit(start) for _ in range(8)]] == [[1, 1]] * 8
+        assert in_a_new_thread(torch.get_num_threads) == 3
+
+
+def test_who_calls_keeps_its_own_number() -> None:
+    def start() -> int:
+        torch.set_num_threads(2)
+        ComputeThreads(workers=2).map(lambda _: None, range(2))
+        return torch.get_num_threads()
+
+    assert in_a_new_thread(start) == 2
+    assert in_a_new_thread(torch.get_num_threads) == 2
