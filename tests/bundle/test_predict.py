@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,63 @@ def test_a_stream_holds_two_batches_and_no_more(predictor: Predictor, tmp_path: 
         next(stream)
         assert taken <= (-(-seen // 5) + 1) * 5
     stream.close()  # type: ignore[attr-defined]
+
+
+def test_however_many_pictures_there_are_two_batches_are_alive(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = Predictor._decode
+    alive, most, lock = 0, 0, threading.Lock()
+
+    def forgotten() -> None:
+        nonlocal alive
+        with lock:
+            alive -= 1
+
+    def counted(self: Predictor, image: Any, on_bad_image: str) -> Any:
+        nonlocal alive, most
+        found = decode(self, toy.picture(3.0), on_bad_image)
+        with lock:
+            alive += 1
+            most = max(most, alive)
+        weakref.finalize(found, forgotten)
+        return found
+
+    monkeypatch.setattr(Predictor, "_decode", counted)
+    answers = predictor.stream((Source(f"{index}.png") for index in range(2000)), batch_size=64)
+    assert sum(answer.label == "roadwork" for answer in answers) == 2000
+    # A thread may still have the picture in hand that it has just handed over.
+    assert 64 < most <= 2 * 64 + 16
+    assert alive <= 16
+
+
+def test_many_threads_load_one_bundle_and_each_reads_its_weights_once(
+    pristine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from roadwork_core import model
+
+    read, lock = 0, threading.Lock()
+    load_weights = model.load_weights
+
+    def counted(*given: Any) -> None:
+        nonlocal read
+        with lock:
+            read += 1
+        load_weights(*given)
+
+    monkeypatch.setattr(model, "load_weights", counted)
+    pictures = [toy.picture(margin) for margin in (-5.0, 0.2, 4.0)]
+    together = threading.Barrier(6)
+
+    def answer(_: int) -> list[dict[str, Any]]:
+        together.wait()
+        loaded = load(pristine, "replay", plugins=toy.plugins(), device="cpu")
+        return [found.to_json() for found in loaded.predict(pictures)]
+
+    before = [found.to_json() for found in load(pristine, plugins=toy.plugins(), device="cpu").predict(pictures)]
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(answer, range(6))) == [before] * 6
+    assert read == 7
 
 
 def test_a_memory_picture_of_another_format_is_decoded(predictor: Predictor) -> None:
