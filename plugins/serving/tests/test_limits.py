@@ -160,6 +160,25 @@ def test_an_upload_that_stalls_is_given_up(strict: Served) -> None:
         assert 2 < time.monotonic() - start < 20
 
 
+@pytest.mark.parametrize("path", ["/predict", "/ImageSynapse", "/v2/models/toy/infer"])
+def test_a_client_that_goes_away_is_no_failure(strict: Served, client: httpx.Client, path: str) -> None:
+    host, port = strict.url.removeprefix("http://").split(":")
+    mark = f"gone.{path.rpartition('/')[2]}"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: 1000\r\nX-Request-ID: {mark}\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(head.encode() + b"x")
+    end = time.monotonic() + 30
+    while not (found := [event for event in strict.events("request") if event["request_id"] == mark]):
+        assert time.monotonic() < end, "the log does not know of it"
+        time.sleep(0.05)
+    assert [event["status"] for event in found] == [499]
+    assert strict.events("failure") == []
+    assert client.post("/predict", content=png(3)).status_code == 200
+
+
 def test_an_answer_that_takes_too_long_is_given_up(site: Site, bundle: Path) -> None:
     options = ("--timeout", "1", "--workers", "1", "--verify", "load")
     with site.serve(bundle, *options, TOY_SECONDS="3") as server, server.client() as client:

@@ -12,6 +12,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 
 from .refusals import Refusal, envelope
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 OPEN = frozenset({"/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DISCARD_SECONDS = 2.0
+#: In log and metrics, what no client gets: it went away before its request was whole (the number that nginx gives it).
+_GONE = 499
 
 
 class Body:
@@ -102,6 +105,8 @@ class _Exchange:
             await app(self._scope, self._body.receive, self._send)
         except Refusal as refusal:
             await self._refuse(refusal)
+        except ClientDisconnect:
+            self._status = self._status or _GONE
         except Exception as error:  # noqa: BLE001 - whatever it is, the client hears one line and the log the rest
             self._service.telemetry.event(
                 "failure", request_id=self._id, error=repr(error), traceback=traceback.format_exc()
