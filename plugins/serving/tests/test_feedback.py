@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +324,37 @@ def test_a_store_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypatch:
     recorder.close()
 
 
+def test_a_label_that_is_given_up_while_the_store_fails_does_not_end_the_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class GivenUp(Future[None]):
+        """Cancelled by the client's side right after the writer has looked."""
+
+        def done(self) -> bool:
+            found = super().done()
+            self.cancel()
+            return found
+
+    def failing(self: FeedbackStore, predictions: Any) -> int:
+        raise RoadworkError("the feedback store cannot be used: disk is full")
+
+    recorder = Recorder(tmp_path / "f.sqlite", None, Telemetry(io.StringIO()))
+    with monkeypatch.context() as patch:
+        patch.setattr(FeedbackStore, "add", failing)
+        patch.setattr("roadwork_serving.recorder.Future", GivenUp)
+        locked = Locked(tmp_path / "f.sqlite")
+        recorder.keep("b", [SAID], [b"x"])
+        recorder.label(Label(key="k", label="x", time=0), replace=False)
+        locked.release()
+        end = time.monotonic() + 10
+        while recorder.waiting and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.2)
+    (key,) = recorder.keep("b", [SAID], [b"x"])
+    recorder.label(Label(key=key, label="roadwork", time=1), replace=False).result(10)
+    recorder.close()
+
+
 def test_features_that_are_no_numbers_cost_the_entry_and_nothing_else(tmp_path: Path) -> None:
     import attrs
 
@@ -345,3 +376,20 @@ def test_a_picture_that_cannot_be_written_is_counted_and_its_prediction_kept(tmp
     recorder.close()
     assert stored(tmp_path / "f.sqlite")[str(key)].seen.path is None
     assert counted(telemetry, "picture failed") == 1
+
+
+def test_a_full_disk_leaves_no_part_of_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Path.write_bytes
+
+    def full(self: Path, content: bytes) -> int:
+        write(self, content[:10])
+        raise OSError(28, "No space left on device")
+
+    telemetry = Telemetry(io.StringIO())
+    recorder = Recorder(tmp_path / "f.sqlite", tmp_path / "pictures", telemetry)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        recorder.keep("b", [SAID], [png(3)])
+        recorder.close()
+    assert counted(telemetry, "picture failed") == 1
+    assert [path for path in (tmp_path / "pictures").rglob("*") if path.is_file()] == []

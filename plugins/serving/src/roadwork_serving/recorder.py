@@ -222,8 +222,11 @@ class Recorder:
             if not place.exists():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 fresh = place.with_name(f".{uuid.uuid4().hex}")
-                fresh.write_bytes(content)
-                fresh.replace(place)
+                try:
+                    fresh.write_bytes(content)
+                    fresh.replace(place)
+                finally:
+                    fresh.unlink(missing_ok=True)  # what a full disk has left of it
         except OSError as error:
             self._telemetry.feedback("picture failed")
             self._complain(f"a picture could not be kept: {error.strerror}")
@@ -236,7 +239,8 @@ class Recorder:
             self._telemetry.feedback("failed", said)
         self._complain(str(error) if isinstance(error, RoadworkError) else repr(error))
         for entry in batch:
-            if isinstance(entry, _Told) and not entry.done.done():
+            # Whoever waits may give up at any moment: only what runs can no longer be cancelled under our hands.
+            if isinstance(entry, _Told) and not entry.done.done() and _begun(entry.done):
                 entry.done.set_exception(RoadworkError("the feedback store cannot be written"))
 
     def _complain(self, cause: str) -> None:
@@ -265,6 +269,11 @@ def prepare(path: Path | None, pictures: Path | None) -> None:
     except OSError as error:
         raise UsageError(f"feedback cannot be kept: {error.strerror}", path=error.filename) from None
     FeedbackStore(path).close()
+
+
+def _begun(job: Future[None]) -> bool:
+    """Whether a job that has not ended runs from here on; False where it was cancelled."""
+    return job.running() or job.set_running_or_notify_cancel()
 
 
 def _sha256(content: bytes) -> str:
