@@ -1,137 +1,152 @@
-"""Whatever fits the server's own OpenAPI document, or does not, is answered with a status that the document lists."""
+"""Whatever fits the server's own OpenAPI document, or does not, gets an answer that the document describes."""
 
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from .conftest import Served, png
-
-FUZZ = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+from roadwork_serving.tensors import OUTPUTS
+from schemathesis import BaseSchema, Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
 )
-_anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-    max_leaves=12,
-)
-_picture = st.sampled_from([png(3), png(0), b"", b"nonsense", png(1)[:40]])
-_text_of_picture = st.one_of(_picture.map(lambda data: base64.b64encode(data).decode()), st.text(max_size=12))
+
+from .conftest import TOKEN, Served, Site, png
+
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+AUTHORISED = {"authorization": f"Bearer {TOKEN}"}
+#: Each operation, and statuses that its requests must have met: a fuzz that is refused at the door has tried little.
+OPERATIONS = {
+    "GET /bundle": {200, 401},
+    "GET /healthz": {200},
+    "GET /metrics": {200, 401},
+    "GET /readyz": {200},
+    "GET /v2": {200, 401},
+    "GET /v2/health/live": {200},
+    "GET /v2/health/ready": {200},
+    "GET /v2/models/{name}": {200, 401, 404},
+    "GET /v2/models/{name}/ready": {200, 401, 404},
+    "GET /v2/models/{name}/versions/{version}": {200, 401, 404},
+    "GET /v2/models/{name}/versions/{version}/ready": {200, 401, 404},
+    "POST /ImageSynapse": {200, 400, 401, 422},
+    "POST /admin/reload": {200, 401},
+    "POST /feedback": {200, 400, 401, 404, 422},
+    "POST /predict": {200, 400, 401, 422},
+    "POST /v2/models/{name}/infer": {200, 400, 401, 404},
+    "POST /v2/models/{name}/versions/{version}/infer": {200, 400, 401, 404},
+}
 
 
 @pytest.fixture(scope="module")
-def api(served: Served) -> Iterator[tuple[httpx.Client, dict[str, Any]]]:
-    with served.client() as client:
-        yield client, client.get("/openapi.json").json()
+def keeping(site: Site, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("feedback")
+    words = ("--feedback", str(folder / "f.sqlite"), "--feedback-pictures", str(folder / "pictures"))
+    with site.serve(bundle, *words, ROADWORK_SERVE_TOKEN=TOKEN) as server:
+        yield server
 
 
-def of_schema(schema: dict[str, Any], document: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Values that fit a schema, and now and then one that does not."""
-    return st.one_of(_fitting(schema, document), _fitting(schema, document), _anything)
+@pytest.fixture(scope="module")
+def api(keeping: Served) -> BaseSchema:
+    pictures = st.sampled_from([png(3), png(0, form="JPEG"), png(1)[:40]]) | st.binary(max_size=64)
+    for kind in ("image/png", "image/jpeg", "application/octet-stream"):
+        schemathesis.openapi.media_type(kind, pictures)
+    return schemathesis.openapi.from_url(f"{keeping.url}/openapi.json")
 
 
-def _fitting(schema: dict[str, Any], document: dict[str, Any]) -> st.SearchStrategy[Any]:
-    if "$ref" in schema:
-        return of_schema(document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]], document)
-    if "anyOf" in schema:
-        return st.one_of(*(of_schema(part, document) for part in schema["anyOf"]))
-    kind = schema.get("type")
-    if kind == "object":
-        properties = schema.get("properties", {})
-        required = set(schema.get("required", ()))
-        parts = {name: of_schema(part, document) for name, part in properties.items()}
-        optional = {name: part for name, part in parts.items() if name not in required}
-        return st.fixed_dictionaries({name: parts[name] for name in required}, optional=optional)
-    if kind == "array":
-        return st.lists(of_schema(schema.get("items", {}), document), max_size=4)
-    simple: dict[Any, st.SearchStrategy[Any]] = {
-        "string": st.one_of(
-            _text_of_picture, st.sampled_from(["image", "pixels", "BYTES", "UINT8", "fast", "threshold"])
-        ),
-        "integer": st.integers(-2, 40),
-        "number": st.floats(),
-        "boolean": st.booleans(),
-        "null": st.none(),
+@pytest.fixture(scope="module")
+def known(keeping: Served) -> Mapping[str, Any]:
+    """What a client knows and a generator cannot guess, by the names that the document gives it."""
+    with keeping.client(headers=AUTHORISED) as client:
+        key = client.post("/predict", content=png(3)).json()["predictions"][0]["key"]
+    text = base64.b64encode(png(3)).decode()
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [text]}
+    return {
+        "name": "toy",
+        "version": keeping.facts["bundle_id"],
+        "image": text,
+        "images": [text, text],
+        "key": key,
+        "label": "roadwork",
+        "mode": None,
+        "policy": "threshold",
+        "inputs": [tensor],
+        "outputs": [{"name": name} for name in OUTPUTS],
+        "parameters": {"must_answer": True},
     }
-    return simple.get(kind, _anything)
 
 
-def check(answer: httpx.Response, operation: dict[str, Any]) -> None:
-    listed = set(operation["responses"])
-    assert str(answer.status_code) in listed, (answer.status_code, answer.text)
-    body = answer.json()
-    if answer.status_code != 200:
-        assert set(body) == {"error", "code"}
-        assert body["error"].isprintable()
+def check_refusal(body: Mapping[str, str]) -> None:
+    assert body.keys() == {"error", "code"}
+    assert body["error"].isprintable()
+    assert not any(part in body["error"] for part in ("Traceback", ".py", "/site", "/feedback"))
 
 
-POSTS = ("/predict", "/ImageSynapse", "/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
+def test_every_operation_is_tried(api: BaseSchema) -> None:
+    found = [result.ok().label for result in api.get_all_operations() if isinstance(result, Ok)]
+    assert sorted(found) == sorted(OPERATIONS)
 
 
-@pytest.mark.parametrize("path", POSTS)
-def test_documents(api: tuple[httpx.Client, dict[str, Any]], path: str) -> None:
-    client, document = api
-    operation = document["paths"][path]["post"]
-    schema = operation["requestBody"]["content"]["application/json"]["schema"]
-    place = path.replace("{name}", "toy").replace("{version}", client.get("/bundle").json()["bundle_id"])
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_answers_are_as_documented(api: BaseSchema, known: Mapping[str, Any], label: str) -> None:
+    method, path = label.split()
+    operation = api[path][method]
+    cases = st.one_of([operation.as_strategy(generation_mode=mode) for mode in GenerationMode])
+    met: Counter[int] = Counter()
 
-    @FUZZ
-    @given(value=of_schema(schema, document))
-    def fuzz(value: Any) -> None:
-        body = json.dumps(value).encode()
-        check(client.post(place, content=body, headers={"content-type": "application/json"}), operation)
+    @settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=cases, informed=st.sampled_from([{*known}, {*known}, {"label"}, set()]))
+    def ask(case: Case[Any], informed: set[str]) -> None:
+        if "inputs" in informed:
+            case.headers.pop("Inference-Header-Content-Length", None)  # a drawn number is never that of the body
+        for given_to in (case.path_parameters, case.body):
+            if isinstance(given_to, dict):
+                given_to.update((name, known[name]) for name in given_to.keys() & informed)
+        answer = case.call_and_validate(checks=CHECKS, headers=AUTHORISED)
+        met[answer.status_code] += 1
+        if answer.status_code >= 400:
+            check_refusal(answer.json())
 
-    fuzz()
+    ask()
+    assert OPERATIONS[label] <= met.keys(), met
 
 
-@pytest.mark.parametrize("path", POSTS)
-def test_bytes_of_any_kind(api: tuple[httpx.Client, dict[str, Any]], path: str) -> None:
-    client, document = api
-    operation = document["paths"][path]["post"]
+@pytest.mark.parametrize("label", [label for label in OPERATIONS if label.startswith("POST")])
+def test_bytes_of_any_kind(keeping: Served, known: Mapping[str, Any], label: str) -> None:
+    """What no generator of documents makes: bodies that are not of their content type, and sizes that are none."""
+    place = label.removeprefix("POST ")
     kinds = st.sampled_from(
         ["application/json", "multipart/form-data; boundary=x", "image/png", "", "\x7f", "text/html"]
     )
+    bodies = st.binary(max_size=200) | st.sampled_from([png(3), b"nonsense", png(1)[:40], b'{"image": "'])
     sizes = st.none() | st.integers(-5, 200).map(str) | st.text("0123456789abc", max_size=20)
+    with keeping.client(headers=AUTHORISED) as client:
+        listed = client.get("/openapi.json").json()["paths"][place]["post"]["responses"]
 
-    @FUZZ
-    @given(body=st.binary(max_size=200) | _picture, kind=kinds, size=sizes)
-    def fuzz(body: bytes, kind: str, size: str | None) -> None:
-        headers = {"content-type": kind, **({} if size is None else {"inference-header-content-length": size})}
-        place = path.replace("{name}", "toy").replace("{version}", "1")
-        check(client.post(place, content=body, headers=headers), operation)
+        @settings(max_examples=60, deadline=None, derandomize=True, database=None)
+        @given(body=bodies, kind=kinds, size=sizes)
+        def ask(body: bytes, kind: str, size: str | None) -> None:
+            headers = {"content-type": kind, **({} if size is None else {"inference-header-content-length": size})}
+            answer = client.post(place.format_map(known), content=body, headers=headers)
+            assert str(answer.status_code) in listed, answer.text
+            if answer.status_code >= 400:
+                check_refusal(answer.json())
 
-    fuzz()
-
-
-def test_forms(api: tuple[httpx.Client, dict[str, Any]]) -> None:
-    client, document = api
-    names = st.sampled_from(["image", "mode", "policy", "must_answer", "other"]) | st.text(max_size=8)
-    files = st.lists(st.tuples(names, st.tuples(st.text(max_size=8), _picture)), min_size=1, max_size=4)
-
-    @FUZZ
-    @given(files=files, data=st.dictionaries(names, st.text(max_size=8), max_size=3))
-    def fuzz(files: Any, data: dict[str, str]) -> None:
-        check(client.post("/predict", files=files, data=data), document["paths"]["/predict"]["post"])
-
-    fuzz()
+        ask()
 
 
-@FUZZ
-@given(mode=st.text(max_size=8), policy=st.text(max_size=8), must=st.text(max_size=6) | st.booleans().map(str))
-def test_queries(api: tuple[httpx.Client, dict[str, Any]], mode: str, policy: str, must: str) -> None:
-    client, document = api
-    query = {"mode": mode, "policy": policy, "must_answer": must}
-    check(client.post("/predict", params=query, content=png(3)), document["paths"]["/predict"]["post"])
-
-
-def test_after_all_this_it_is_well(api: tuple[httpx.Client, dict[str, Any]], served: Served) -> None:
-    client, _ = api
-    assert client.post("/predict", content=png(3)).status_code == 200
-    assert served.events("failure") == []
+def test_after_all_this_it_is_well(keeping: Served) -> None:
+    with keeping.client(headers=AUTHORISED) as client:
+        assert client.post("/predict", content=png(3)).status_code == 200
+    assert keeping.events("failure") == []
+    assert keeping.events("feedback failed") == []

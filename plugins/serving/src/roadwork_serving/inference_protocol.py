@@ -20,6 +20,13 @@ from .tensors import FILES, OUTPUTS, PIXELS, read_request, write_answer
 _JSON_SIZE = "inference-header-content-length"
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": REFUSALS[400]["model"], "description": "no such model"}}
 _DRAINING: dict[int | str, dict[str, Any]] = {503: {"description": "it is about to end"}}
+_SIZE_PARAMETER = {
+    "name": "Inference-Header-Content-Length",
+    "in": "header",
+    "description": "how many bytes of the body are JSON, where binary tensors follow it; so in an answer, too",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 Name = Annotated[str, Path(description="the bundle's name")]
 Version = Annotated[str, Path(description="the bundle's id")]
 
@@ -32,7 +39,7 @@ def router(service: Service) -> APIRouter:
             raise Refusal(404, "unknown_model", "no such model or version here; GET /bundle names the one that is")
         return bundle
 
-    @routes.get("", summary="The server", response_model=None)
+    @routes.get("", summary="The server", responses={401: REFUSALS[401]}, response_model=None)
     async def server() -> JSONResponse:
         return JSONResponse({"name": "roadwork", "version": __version__, "extensions": ["binary_tensor_data"]})
 
@@ -72,13 +79,17 @@ def router(service: Service) -> APIRouter:
 
     known: dict[str, Any] = {"responses": {**_NOT_FOUND, **_DRAINING, 401: REFUSALS[401]}, "response_model": None}
     inferring: dict[str, Any] = {
-        "responses": {200: {"model": InferAnswer}, **REFUSALS, **_NOT_FOUND},
+        "responses": {200: {"model": InferAnswer, "content": _BINARY}, **REFUSALS, **_NOT_FOUND},
         "response_model": None,
         "openapi_extra": {
+            "parameters": [_SIZE_PARAMETER],
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": InferRequest.model_json_schema(ref_template=_REF)}},
-            }
+                "content": {
+                    "application/json": {"schema": InferRequest.model_json_schema(ref_template=_REF)},
+                    **_BINARY,
+                },
+            },
         },
     }
 

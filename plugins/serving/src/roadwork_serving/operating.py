@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from roadwork_core.errors import RoadworkError
 
@@ -21,6 +21,7 @@ from .service import Service
 
 _TOKEN: dict[int | str, dict[str, Any]] = {401: REFUSALS[401]}
 _DRAINING: dict[int | str, dict[str, Any]] = {503: {"description": "it is about to end"}}
+_METRICS: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 _RELOADING: dict[int | str, dict[str, Any]] = {
     403: {"model": ErrorDocument, "description": "this server has no token"},
     409: {"model": ErrorDocument, "description": "the new bundle cannot be used"},
@@ -40,7 +41,9 @@ def router(service: Service) -> APIRouter:
     async def readyz() -> JSONResponse:
         return JSONResponse({"status": "draining" if service.draining else "ok"}, 503 if service.draining else 200)
 
-    @routes.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse, responses=_TOKEN)
+    @routes.get(
+        "/metrics", summary="Metrics for Prometheus", response_class=Response, responses={200: _METRICS, **_TOKEN}
+    )
     async def metrics() -> Response:
         return Response(service.telemetry.exposition(), media_type=CONTENT_TYPE_LATEST)
 
