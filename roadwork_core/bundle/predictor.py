@@ -85,6 +85,10 @@ def load(
     `load`, a policy that cannot be restored is answered for by the fallback.
     Raises VerificationError with every failure, UsageError where there is no such bundle.
     """
+    # Torchvision and the decoders are for the first picture, which would wait seconds for them.
+    from torchvision.transforms.v2 import functional  # noqa: F401
+
+    from ..data import decode  # noqa: F401
     from ..plugins import Plugins
     from .runtime import Runtime, make_decider, make_scorer
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -235,6 +238,29 @@ def test_many_threads_load_one_bundle_and_each_reads_its_weights_once(
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(answer, range(6))) == [before] * 6
     assert read == 7
+
+
+_WARM = """
+import sys
+from pathlib import Path
+from roadwork_core.bundle import load
+from tests.bundle import toy
+
+predictor = load(Path(sys.argv[1]), plugins=toy.plugins(), device="cpu")
+before = set(sys.modules)
+assert predictor.predict([Path(sys.argv[2])])[0].label == "roadwork"
+print(sorted(set(sys.modules) - before))
+"""
+
+
+@pytest.mark.slow
+def test_what_is_loaded_is_warm(pristine: Path, tmp_path: Path) -> None:
+    """The first picture imports nothing more: no torchvision, no decoder, no compiler."""
+    words = [sys.executable, "-c", _WARM, str(pristine), str(save(tmp_path / "a.png", 4.0))]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == 0, done.stderr
+    late = ast.literal_eval(done.stdout)
+    assert not [name for name in late if name.partition(".")[0] not in ("PIL",)], late
 
 
 def test_a_memory_picture_of_another_format_is_decoded(predictor: Predictor) -> None:
