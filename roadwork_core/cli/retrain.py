@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from roadwork_core.retraining import Mix
 
 SCHEMA = "roadwork.challenge/1"
+RECORD = "challenge.json"
 METRICS = ("mcc", "accuracy", "f1", "balanced_accuracy", "auroc", "average_precision", "nll", "brier")
 
 
@@ -42,7 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bootstrap", type=int, default=2000, metavar="N", help="resamples per interval (default: 2000)"
     )
-    parser.add_argument("--record", type=Path, metavar="FILE", help="the record (default: challenge.json in the run)")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="the record here too, beside challenge.json in the run"
+    )
     add_override_options(parser)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="(default: runs)")
     parser.add_argument("--json", action="store_true", help="print the record as one JSON document")
@@ -94,8 +97,9 @@ def handle(options: argparse.Namespace, console: Console) -> int:
         "hard_negatives": {"path": str(options.hard_negatives), "sha256": digest, **_counts(mixed)},
         "comparison": comparison,
     }
-    record = options.record or run.path / "challenge.json"
-    write_atomic(record, pretty_json(document))
+    # The run always knows what became of it, wherever else the record is wanted.
+    for record in (run.path / RECORD, *([options.record] if options.record else [])):
+        write_atomic(record, pretty_json(document))
     if console.as_json:
         console.json(document)
     else:

@@ -130,6 +130,7 @@ def test_a_worse_challenger_is_refused_with_a_reason_and_a_better_one_passes_the
     assert main(["deploy", str(bundle), "--to", str(live), "--quiet"]) == 0
     assert retrain(spec, champion, tmp_path, *CRIPPLED) == 4
     refused = json.loads((tmp_path / "record.json").read_bytes())
+    assert json.loads((Path(refused["challenger"]["run_dir"]) / "challenge.json").read_bytes()) == refused
     assert not refused["promoted"]
     assert refused["comparison"]["only_first"] == refused["comparison"]["only_second"] == 0
     gate = ["--to", str(live), "--champion-gate", str(tmp_path / "record.json"), "--quiet"]
