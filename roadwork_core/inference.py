@@ -60,8 +60,8 @@ IDENTITY = "identity"
 
 @frozen
 class Scored:
-    """Fused `logits`, float64 (n, C), and the backbone's `features` of each picture's identity view (of its first
-    view, where a TTA has no such), float32 (n, D); None for a model that shows none."""
+    """Fused `logits`, float64 (n, C), and the `features` that the head saw of each picture's identity view (of its
+    first view, where a TTA has no such), float32 (n, D); None for a model that shows none."""
 
     logits: NDArray[np.float64]
     features: NDArray[np.float32] | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .data.preprocessing import Preprocessing
 from .errors import RoadworkError
-from .kinds import BackboneContext, HeadContext, Kind, Report
+from .kinds import BackboneContext, HeadContext, Kind, Report, TokenBackbone, TokenHead
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,24 +21,43 @@ if TYPE_CHECKING:
     from .spec import Spec
 
 SCHEMA = "roadwork.model/1"
+_OTHER_HEAD = 'use a head that reads features, such as "linear"'
 
 
 class Classifier(nn.Module):
-    """Normalised images, float (N, 3, H, W), to logits, float32 (N, C)."""
+    """Normalised images, float (N, 3, H, W), to logits, float32 (N, C).
+
+    Raises RoadworkError for a head that reads tokens on a backbone that gives none.
+    """
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self._pools = reads_tokens(head)
+        if self._pools and not callable(getattr(backbone, "tokens", None)):
+            raise RoadworkError("the head reads tokens, and the backbone as it is adapted gives none", hint=_OTHER_HEAD)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         return self.with_features(pixel_values)[0]
 
     def with_features(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits as `forward` gives them, and the backbone's features that they were made of, (N, feature_dim)."""
-        features: Tensor = self.backbone(pixel_values)
+        """Logits as `forward` gives them, and the features that they were made of: the backbone's, (N, feature_dim),
+        or those that the head pooled of its tokens, (N, D)."""
+        features = self._features(pixel_values)
         logits: Tensor = self.head(features)
         return logits.float(), features
+
+    def _features(self, pixel_values: Tensor) -> Tensor:
+        if self._pools:
+            return cast(TokenHead, self.head).pool(cast(TokenBackbone, self.backbone).tokens(pixel_values))
+        features: Tensor = self.backbone(pixel_values)
+        return features
+
+
+def reads_tokens(head: Any) -> bool:
+    """Whether a head, its module or its component, reads the backbone's tokens in place of its features."""
+    return bool(getattr(head, "reads_tokens", False))
 
 
 def preprocessing_of(spec: Spec, backbone: nn.Module) -> Preprocessing:
@@ -54,9 +73,24 @@ def build_backbone(spec: Spec, report: Report) -> nn.Module:
 def build_head(spec: Spec, backbone: nn.Module, class_counts: NDArray[np.int64]) -> nn.Module:
     """The spec's head for a backbone. `class_counts`: int64 (C,) of the train split."""
     context = HeadContext(
-        feature_dim=cast(int, backbone.feature_dim), num_classes=len(class_counts), class_counts=class_counts
+        feature_dim=cast(int, backbone.feature_dim),
+        num_classes=len(class_counts),
+        class_counts=class_counts,
+        token_dim=_token_dim(spec.head, backbone),
     )
     return cast(nn.Module, spec.head.build(context))
+
+
+def _token_dim(head: Any, backbone: nn.Module) -> int | None:
+    """The width of the tokens that the component `head` reads, None where it reads none.
+
+    Raises RoadworkError where the backbone gives none.
+    """
+    if not reads_tokens(head):
+        return None
+    if not isinstance(backbone, TokenBackbone):
+        raise RoadworkError("the head reads tokens, and the backbone gives none", hint=_OTHER_HEAD)
+    return backbone.token_dim
 
 
 def describe(
@@ -100,20 +134,28 @@ def rebuild(document: Mapping[str, Any], plugins: Plugins) -> Classifier:
     """
     from .spec import resolve_component
 
-    def built(kind: Kind, context: Any) -> nn.Module:
+    def built(kind: Kind, context: Callable[[Any], Any]) -> nn.Module:
         part = document[kind]
         component = resolve_component(kind, {"use": part["use"], **part["options"]}, plugins)
         try:
-            return cast(nn.Module, component.build(context))
+            return cast(nn.Module, component.build(context(component)))
         except RoadworkError:
             raise
         except Exception as error:
             why = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split()) or "no message"
             raise RoadworkError(f"the {kind} {part['use']} cannot be built as it is described: {why}") from error
 
-    backbone = built(Kind.BACKBONE, BackboneContext(architecture=document["backbone"]["architecture"]))
-    context = HeadContext(feature_dim=document["feature_dim"], num_classes=len(document["classes"]))
-    return Classifier(backbone, built(Kind.HEAD, context)).eval()
+    architecture = document["backbone"]["architecture"]
+    backbone = built(Kind.BACKBONE, lambda _: BackboneContext(architecture=architecture))
+
+    def for_head(component: Any) -> HeadContext:
+        return HeadContext(
+            feature_dim=document["feature_dim"],
+            num_classes=len(document["classes"]),
+            token_dim=_token_dim(component, backbone),
+        )
+
+    return Classifier(backbone, built(Kind.HEAD, for_head)).eval()
 
 
 def save_weights(module: nn.Module, path: Path) -> None:

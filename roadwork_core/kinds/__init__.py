@@ -27,6 +27,8 @@ from .model import (
     BackboneContext,
     HeadComponent,
     HeadContext,
+    TokenBackbone,
+    TokenHead,
 )
 from .surroundings import (
     Entry,
@@ -92,6 +94,8 @@ __all__ = [
     "SchedulerComponent",
     "SchedulerContext",
     "StagedLoss",
+    "TokenBackbone",
+    "TokenHead",
     "TrackerComponent",
     "TrackerContext",
     "Tta",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from attrs import frozen
 
@@ -42,7 +42,24 @@ class Backbone(Protocol):
         ...
 
 
+@runtime_checkable
+class TokenBackbone(Protocol):
+    """What a backbone also offers whose tokens a head may pool."""
+
+    @property
+    def token_dim(self) -> int: ...
+
+    def tokens(self, pixel_values: Tensor) -> Tensor:
+        """Normalised images, float (N, 3, H, W), to tokens, float (N, T, token_dim): one for each patch or place of
+        the last feature map, in any order; T may differ from one size of images to another."""
+        ...
+
+
 class BackboneComponent(Protocol):
+    """`gives_tokens` says that what it builds is a `TokenBackbone`, for checks before anything is built."""
+
+    gives_tokens: ClassVar[bool] = False
+
     def build(self, ctx: BackboneContext) -> nn.Module: ...
 
 
@@ -73,14 +90,37 @@ class AdapterComponent(Protocol):
 
 @frozen(kw_only=True)
 class HeadContext:
-    """`class_counts`: int64 (C,) of the train split, or None when a bundle is rebuilt."""
+    """`class_counts`: int64 (C,) of the train split, or None when a bundle is rebuilt. `token_dim`: width of the
+    backbone's tokens, for a head that reads them; None for others.
+    """
 
     feature_dim: int
     num_classes: int
     class_counts: NDArray[np.int64] | None = None
+    token_dim: int | None = None
+
+
+class TokenHead(Protocol):
+    """A head's `nn.Module` that makes a picture's features itself, of the backbone's tokens.
+
+    Called, it maps what `pool` gave to logits, float (N, num_classes), as every head does with features.
+    """
+
+    reads_tokens: ClassVar[bool] = True
+
+    def __call__(self, pooled: Tensor) -> Tensor: ...
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Tokens, float (N, T, token_dim) with T of any size, to features, float (N, D)."""
+        ...
 
 
 class HeadComponent(Protocol):
-    """Makes an `nn.Module` from features, float (N, feature_dim), to logits, float (N, num_classes)."""
+    """Makes an `nn.Module` from features, float (N, feature_dim), to logits, float (N, num_classes).
+
+    With `reads_tokens` it makes a `TokenHead` instead.
+    """
+
+    reads_tokens: ClassVar[bool] = False
 
     def build(self, ctx: HeadContext) -> nn.Module: ...

@@ -39,6 +39,7 @@ def cross_check(spec: Spec, origins: Mapping[KeyPath, Any], found: Findings) -> 
     _splits(spec.data.splits, report)
     _classes(spec.data, report)
     _augmentations(spec, report)
+    _tokens(spec, report)
     _kept_features(spec, report)
     _adapted_to(spec, report)
     _policies(spec.policy, report)
@@ -91,6 +92,15 @@ def _augmentations(spec: Spec, report: _Reporter) -> None:
             )
 
 
+def _tokens(spec: Spec, report: _Reporter) -> None:
+    if _reads_tokens(spec) and not getattr(spec.backbone, "gives_tokens", False):
+        report("reads tokens, which this backbone does not give", "head", hint='use another head, such as "linear"')
+
+
+def _reads_tokens(spec: Spec) -> bool:
+    return bool(getattr(spec.head, "reads_tokens", False))
+
+
 def _kept_features(spec: Spec, report: _Reporter) -> None:
     mode, views = spec.train.feature_cache, spec.train.feature_views
     insists = mode == "on" or views is not None
@@ -103,6 +113,12 @@ def _kept_features(spec: Spec, report: _Reporter) -> None:
             "features of single pictures cannot be kept where a batch is mixed",
             *("train", "feature_views" if views is not None else "feature_cache"),
             hint='leave out the augmentations with on = "batch"',
+        )
+    elif insists and _reads_tokens(spec):
+        report(
+            "the head reads tokens, and features alone are kept",
+            *("train", "feature_views" if views is not None else "feature_cache"),
+            hint='leave it out, or use a head that reads features, such as "linear"',
         )
     elif mode == "on" and spec.augment and views is None:
         report(

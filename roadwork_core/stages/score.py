@@ -19,7 +19,7 @@ from roadwork_core.evaluation.scoring import score_rows, score_views
 from roadwork_core.files import pretty_json, write_atomic
 from roadwork_core.inference import Scorer, build_tta, fused, unfitted
 from roadwork_core.learned_tta import TtaFitContext, ViewScores
-from roadwork_core.model import load_weights, rebuild
+from roadwork_core.model import load_weights, reads_tokens, rebuild
 from roadwork_core.policies import scores_csv
 from roadwork_core.runs.fingerprint import library_versions, plugin_versions
 from roadwork_core.spec import component_options
@@ -84,7 +84,7 @@ def _kept_features(ctx: StageContext, scorer: Scorer, document: Mapping[str, Any
     They change no logit, so what is read of the spec here is no part of what the stage depends on.
     """
     train = ctx.spec.train
-    if document["adapter"]["modules"] or train.feature_cache == "off":
+    if document["adapter"]["modules"] or train.feature_cache == "off" or reads_tokens(ctx.spec.head):
         return None
     return KeptLogits(
         scorer=scorer,

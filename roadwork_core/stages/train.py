@@ -33,6 +33,7 @@ from roadwork_core.model import (
     load_weights,
     parameter_counts,
     preprocessing_of,
+    reads_tokens,
     save_weights,
 )
 from roadwork_core.runs.fingerprint import library_versions, plugin_versions
@@ -113,7 +114,11 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
     if not splits.val_select:
         raise DataError("val_select has no samples, so no epoch can be chosen", hint="raise data.splits.val_select")
     accelerator, choice = make_accelerator(
-        spec.train.precision, trackers=partial(_trackers, ctx), folder=ctx.run.path / TRACKERS
+        spec.train.precision,
+        trackers=partial(_trackers, ctx),
+        folder=ctx.run.path / TRACKERS,
+        # What a backbone makes of its tokens to pool them itself is then not called.
+        unused_parameters=reads_tokens(spec.head),
     )
     if choice.note:
         console.info(choice.note)
@@ -224,7 +229,7 @@ def _source(ctx: StageContext, splits: _Splits, parts: _Parts, accelerator: Acce
     """Kept features where the spec lets them be kept, else pictures."""
     spec, train = ctx.spec, ctx.spec.train
     samples = len(splits.train), len(splits.val_select)
-    if (found := obstacle(train, spec.augment, parts.adapted.module, samples=samples)) is None:
+    if (found := obstacle(train, spec.augment, parts.model, samples=samples)) is None:
         return _features(ctx, splits, parts, accelerator)
     say = ctx.console.detail if found.expected else ctx.console.info
     say(f"features are not kept: {found.reason} ({found.hint})")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from ..data.preprocessing import Preprocessing
-from ..kinds import BackboneContext, Kind
+from ..kinds import BackboneContext, Kind, TokenBackbone
 from .contract import ComponentContract, refuse, seeded
 
 if TYPE_CHECKING:
@@ -63,6 +63,31 @@ class BackboneContract(ComponentContract):
                 refuse("its features are not finite")
             if not torch.allclose(features[:1], backbone(images[:1]), atol=1e-4, rtol=1e-4):
                 refuse("in evaluation an image's features depend on the rest of its batch")
+
+    def test_gives_tokens_if_it_says_so(self) -> None:
+        import torch
+
+        for component in self.cases():
+            backbone, says = self._built(component), bool(getattr(component, "gives_tokens", False))
+            if says != isinstance(backbone, TokenBackbone):
+                refuse(f"gives_tokens is {says}, and the module has {'no' if says else 'a'} token_dim with tokens()")
+            if not says:
+                continue
+            images = self._images(backbone)
+            tokens = backbone.tokens(images)
+            if tokens.ndim != 3 or tokens.shape[::2] != (len(images), backbone.token_dim) or not tokens.shape[1]:
+                refuse(f"{len(images)} images make {tuple(tokens.shape)} tokens; token_dim is {backbone.token_dim}")
+            if not tokens.is_floating_point() or not torch.isfinite(tokens).all():
+                refuse("its tokens are not finite")
+            if not torch.allclose(tokens[:1], backbone.tokens(images[:1]), atol=1e-4, rtol=1e-4):
+                refuse("in evaluation an image's tokens depend on the rest of its batch")
+            tokens.square().mean().backward()
+            if all(parameter.grad is None for parameter in backbone.parameters()):
+                refuse("no gradient of its tokens reaches any of its parameters")
+            again = component.build(BackboneContext(architecture=backbone.architecture)).eval()
+            again.load_state_dict(backbone.state_dict(), strict=True)
+            if not torch.allclose(tokens, again.tokens(images), atol=1e-6, rtol=1e-5):
+                refuse("rebuilt with the same weights it gives other tokens: something is not in the state dict")
 
     def test_learns_in_fp32_and_bf16(self) -> None:
         import torch

@@ -33,6 +33,8 @@ LABELS = ("no_roadwork", "roadwork")
 class _Backbone:
     """The tiny vision transformer of the stand-ins."""
 
+    gives_tokens: ClassVar[bool] = True
+
     def build(self, ctx: BackboneContext) -> nn.Module:
         return StandInBackbone()
 

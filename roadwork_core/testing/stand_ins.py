@@ -70,11 +70,18 @@ class StandInBackbone(nn.Module):
         self.norm = nn.LayerNorm(FEATURES)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
+        return self.tokens(pixel_values).mean(dim=1)
+
+    @property
+    def token_dim(self) -> int:
+        return FEATURES
+
+    def tokens(self, pixel_values: Tensor) -> Tensor:
         tokens = self.patches(pixel_values).flatten(2).transpose(1, 2)
         for layer in self.layers:
             tokens = layer(tokens)
-        features: Tensor = self.norm(tokens).mean(dim=1)
-        return features
+        normed: Tensor = self.norm(tokens)
+        return normed
 
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.layers)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from roadwork_core.data.sampling import SamplerName, drawn
 from roadwork_core.errors import Problem, SpecError
 from roadwork_core.files import sha256_file
+from roadwork_core.model import reads_tokens
 
 from .features import FeatureStore, sample_key
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from roadwork_core.data.sample import Row
+    from roadwork_core.model import Classifier
     from roadwork_core.spec.model import Augment, Train
 
 #: The view that the evaluation transform gives.
@@ -38,14 +40,14 @@ class Obstacle:
 
 
 def obstacle(
-    train: Train, augment: Sequence[Augment], backbone: nn.Module, *, samples: tuple[int, int]
+    train: Train, augment: Sequence[Augment], model: Classifier, *, samples: tuple[int, int]
 ) -> Obstacle | None:
     """What stands in the way of keeping features in this training, or None. `samples`: of train and of val_select.
 
     Raises SpecError where the spec insists (feature_cache = "on", or feature_views) and it cannot be.
     """
     mode, views, gib = train.feature_cache, train.feature_views, train.feature_cache_gib
-    found = _obstacle(mode, views, gib, augment, backbone, samples)
+    found = _obstacle(mode, views, gib, augment, model, samples)
     if found and (mode == "on" or views is not None):
         key = "train.feature_views" if views is not None else "train.feature_cache"
         raise SpecError([Problem(f"features cannot be kept: {found.reason}", key=key, hint=found.hint)])
@@ -53,13 +55,18 @@ def obstacle(
 
 
 def _obstacle(
-    mode: str, views: int | None, gib: float, augment: Sequence[Augment], backbone: nn.Module, samples: tuple[int, int]
+    mode: str, views: int | None, gib: float, augment: Sequence[Augment], model: Classifier, samples: tuple[int, int]
 ) -> Obstacle | None:
+    backbone = model.backbone
     if mode == "off":
         return Obstacle('train.feature_cache is "off"', "leave it out", expected=True)
     if any(parameter.requires_grad for parameter in backbone.parameters()):
         return Obstacle(
             "weights of the backbone train, so its features change", 'use [adapter] use = "frozen"', expected=True
+        )
+    if reads_tokens(model.head):
+        return Obstacle(
+            "the head reads tokens, many times what features take", 'use a head that reads features, such as "linear"'
         )
     if any(one.on == "batch" for one in augment):
         return Obstacle("an augmentation mixes the pictures of a batch", 'leave out those with on = "batch"')

@@ -79,16 +79,20 @@ def choose_precision(requested: str, device: torch.device, *, native: bool | Non
 
 
 def make_accelerator(
-    requested: str, *, trackers: Callable[[], Sequence[Any]] = tuple, folder: Path | None = None
+    requested: str,
+    *,
+    trackers: Callable[[], Sequence[Any]] = tuple,
+    folder: Path | None = None,
+    unused_parameters: bool = False,
 ) -> tuple[Any, Any]:
     """(Accelerator, PrecisionChoice) for the device that Accelerate finds.
 
     `trackers` makes what `log_with` takes, in the main process alone; built-in ones write below `folder`. A process may
-    make several, one after the other, in different formats.
+    make several, one after the other, in different formats. `unused_parameters`: some of the model's take no part.
     """
     from accelerate import Accelerator, PartialState
     from accelerate.state import AcceleratorState
-    from accelerate.utils import ProjectConfiguration, parse_flag_from_env
+    from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, parse_flag_from_env
 
     processes = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     choice = choose_precision(requested, processes.device)
@@ -99,6 +103,7 @@ def make_accelerator(
         mixed_precision=choice.mixed_precision,
         log_with=list(trackers() if processes.is_main_process else ()) or None,
         project_config=project,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)] if unused_parameters else None,
     )
     return accelerator, choice
 

@@ -17,7 +17,7 @@ from roadwork_core.bundle.runtime import make_scorer
 from roadwork_core.bundle.write import emit
 from roadwork_core.files import digest_json
 from roadwork_core.kinds import BackboneContext, HeadContext, Kind
-from roadwork_core.model import Classifier, save_weights
+from roadwork_core.model import Classifier, reads_tokens, save_weights
 from roadwork_core.plugins import Plugins
 from roadwork_core.policies import Scores, fit_policies
 from roadwork_core.spec import component_options, resolve_component
@@ -63,7 +63,8 @@ def make_bundle(
     head_component, head_part = part(Kind.HEAD, head or {"use": "linear"})
     _, tta_part = part(Kind.TTA, tta or {"use": "none"})
     made = backbone_component.build(BackboneContext())
-    made_head = head_component.build(HeadContext(feature_dim=made.feature_dim, num_classes=2))
+    token_dim = made.token_dim if reads_tokens(head_component) else None
+    made_head = head_component.build(HeadContext(feature_dim=made.feature_dim, num_classes=2, token_dim=token_dim))
     with torch.no_grad():
         # Batch norms see data first; otherwise random networks answer the same to everything.
         made.train()

@@ -136,6 +136,7 @@ def test_without_the_temperature_it_is_the_miners_score(tmp_path: Path, capsys: 
         ({"backbone": SMALL_CNN}, "the backbone small_cnn is not one of transformers"),
         ({"tta": {"use": "flip"}}, "takes 2 views"),
         ({"head": {"use": "linear", "norm": True}}, "the head is not one linear layer"),
+        ({"head": {"use": "attention_pool"}}, "the head attention_pool pools the tokens itself"),
     ],
 )
 def test_what_a_stock_classifier_cannot_express_is_one_line(

@@ -144,6 +144,17 @@ def test_a_network_that_answers_otherwise_is_never_handed_over(
 
 
 @pytest.mark.slow
+def test_a_head_that_pools_tokens_is_part_of_the_network(tmp_path: Path) -> None:
+    """On the golden pictures, at each size of the views, ONNX Runtime and torch give the same."""
+    bundle = make_bundle(tmp_path, head={"use": "attention_pool"}, tta={"use": "multiscale", "scales": [1.5]})
+    out = tmp_path / "out"
+    assert main(["export", str(bundle), "--to", "onnx", "--out", str(out)]) == 0
+    document = json.loads((out / "export.json").read_text())
+    assert document["network"]["sizes"] == [[32, 32], [48, 48]]
+    assert document["parity"]["pictures"] < 1e-4
+
+
+@pytest.mark.slow
 def test_a_vision_transformer_keeps_its_decisions_at_several_sizes(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.Dinov2Config(

@@ -41,6 +41,16 @@ def backbone_of(fault: str) -> Any:
                     features = features / 0.0
                 return features + self.offset
 
+            def tokens(self, pixel_values: Any) -> Any:
+                tokens = super().tokens(pixel_values)
+                if fault == "other tokens":
+                    return tokens[:, :, 1:]
+                if fault == "tokens of a batch":
+                    return tokens - tokens.mean(dim=0)
+                if fault == "detached tokens":
+                    return tokens.detach().requires_grad_()
+                return tokens * (1.0 + self.offset)
+
             def blocks(self) -> Any:
                 return [] if fault == "no blocks" else super().blocks()
 
@@ -58,10 +68,13 @@ def backbone_of(fault: str) -> Any:
     return build
 
 
-def backbone(check: str, fault: str, said: str) -> Case:
-    return Case(
-        contract=BackboneContract, check=check, cls=made("backbone", backbone_of(fault)), said=said, fault=fault
-    )
+def backbone(check: str, fault: str, said: str, **body: Any) -> Case:
+    cls = made("backbone", backbone_of(fault), **body)
+    return Case(contract=BackboneContract, check=check, cls=cls, said=said, fault=fault)
+
+
+def tokens(fault: str, said: str, *, says: bool = True) -> Case:
+    return backbone("test_gives_tokens_if_it_says_so", fault, said, gives_tokens=says)
 
 
 BACKBONES = [
@@ -69,6 +82,11 @@ BACKBONES = [
     backbone("test_says_what_it_is", "no blocks", r"blocks\(\) must list modules"),
     backbone("test_gives_features_of_its_dimension", "another dimension", "feature_dim is 99"),
     backbone("test_gives_features_of_its_dimension", "batch", "depend on the rest of its batch"),
+    tokens("unsaid tokens", "gives_tokens is False, and the module has a token_dim", says=False),
+    tokens("other tokens", r"make \(2, 16, 15\) tokens; token_dim is 16"),
+    tokens("tokens of a batch", "tokens depend on the rest of its batch"),
+    tokens("detached tokens", "no gradient of its tokens"),
+    tokens("hidden weight", "it gives other tokens"),
     backbone("test_learns_in_fp32_and_bf16", "detached", "no gradient reaches"),
     backbone("test_learns_in_fp32_and_bf16", "not finite in half", "not finite in bf16"),
     backbone("test_is_rebuilt_offline_from_its_architecture", "hidden weight", "not in the state dict"),

@@ -107,6 +107,35 @@ def head_of(change: str) -> Any:
     return build
 
 
+def token_head_of(change: str) -> Any:
+    def build(self: Any, ctx: Any) -> Any:
+        from torch import nn
+
+        class Head(nn.Linear):
+            reads_tokens = change != "undeclared"
+
+            def __init__(self) -> None:
+                super().__init__(ctx.token_dim, ctx.num_classes)
+
+            def pool(self, tokens: Any) -> Any:
+                if change == "no pooling":
+                    return tokens
+                if change == "across the batch":
+                    return tokens.mean(dim=(0, 1))
+                if change == "not a number":
+                    return tokens.mean(dim=1) / 0.0
+                return tokens.mean(dim=1)
+
+        return Head()
+
+    return build
+
+
+def token_head(change: str, said: str) -> Case:
+    cls = made("head", token_head_of(change), reads_tokens=True)
+    return Case(contract=HeadContract, check="test_pools_tokens_if_it_says_so", cls=cls, said=said, fault=change)
+
+
 def head(check: str, change: str, said: str) -> Case:
     return Case(contract=HeadContract, check=check, cls=made("head", head_of(change)), said=said, fault=change)
 
@@ -116,6 +145,10 @@ HEADS = [
     head("test_gives_one_logit_per_class", "batch", "depend on the rest of its batch"),
     head("test_is_finite_in_fp32_and_bf16", "unused", "no gradient reaches spare"),
     head("test_is_rebuilt_from_its_weights", "prior", "not in the state dict"),
+    token_head("undeclared", "reads_tokens is True, and its module has no"),
+    token_head("no pooling", r"pooled to the shape \(5, 1, 16\)"),
+    token_head("across the batch", r"pooled to the shape \(16,\)"),
+    token_head("not a number", "not finite"),
 ]
 
 

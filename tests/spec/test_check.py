@@ -106,7 +106,7 @@ def test_an_integer_stays_one_where_the_type_has_both() -> None:
 def test_missing_tables_and_keys_say_what_belongs_there() -> None:
     assert lines("seed = 1\n[data]\nuse = 'folder'\n[policy.a]\nmetric = 'f1'\n") == [
         '<text>:1 name: missing key "name" (a string: names the run directory and the bundle)',
-        '<text>:1 backbone: missing table [backbone] (write [backbone] with use = "..."; known: tiny)',
+        '<text>:1 backbone: missing table [backbone] (write [backbone] with use = "..."; known: patches, tiny)',
         '<text>:2 data.root: missing key "root" (a string: where the pictures are)',
         '<text>:4 policy.a.use: missing "use" (policy can be: hybrid, scrc, threshold)',
     ]

@@ -113,6 +113,23 @@ def test_classes_and_the_positive_one() -> None:
     ]
 
 
+def test_a_head_that_reads_tokens_needs_a_backbone_that_gives_them() -> None:
+    text = MINIMAL + "[head]\nuse = 'token_pool'\n"
+    assert lines(text) == [
+        '<text>:8 head: reads tokens, which this backbone does not give (use another head, such as "linear")'
+    ]
+    assert resolve(text.replace('"tiny"', '"patches"'))
+
+
+def test_features_of_a_head_that_reads_tokens_are_not_kept() -> None:
+    text = MINIMAL.replace('"tiny"', '"patches"') + "[head]\nuse = 'token_pool'\n[train]\nfeature_cache = 'on'\n"
+    assert lines(text) == [
+        "<text>:11 train.feature_cache: the head reads tokens, and features alone are kept"
+        ' (leave it out, or use a head that reads features, such as "linear")'
+    ]
+    assert resolve(text.replace("'on'", "'auto'"))
+
+
 @pytest.mark.parametrize(
     "text",
     [

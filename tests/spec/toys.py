@@ -57,6 +57,13 @@ class Tiny(Built):
     pretrained: bool = option(default=False, help="start from weights")
 
 
+@component("backbone", "patches")
+class Patches(Built):
+    """A network that shows its tokens."""
+
+    gives_tokens: ClassVar[bool] = True
+
+
 @component("adapter", "full")
 class Full(Built):
     """Everything trains."""
@@ -67,6 +74,13 @@ class Dora(Built):
     """Low rank, with magnitudes."""
 
     rank: int = option(default=8, minimum=1, help="rank")
+
+
+@component("head", "token_pool")
+class TokenPool(Built):
+    """Reads tokens."""
+
+    reads_tokens: ClassVar[bool] = True
 
 
 @component("head", "linear")

@@ -244,6 +244,18 @@ def test_insisting_where_it_cannot_be_is_one_line_with_what_to_do(
         assert hint in str(problem.hint)
 
 
+def test_a_head_that_reads_tokens_says_that_features_are_not_kept(
+    prepared: Path, plugins: Plugins, tmp_path: Path
+) -> None:
+    told = io.StringIO()
+    spec = SPEC.replace('use = "linear"', 'use = "attention_pool"').replace("epochs = 3", "epochs = 1")
+    assert trained(prepared, plugins, tmp_path / "pool", spec, told)["features"] is None
+    [line] = [line for line in told.getvalue().splitlines() if "not kept" in line]
+    assert "features are not kept: the head reads tokens" in line
+    assert scored(prepared, plugins, tmp_path / "pool", spec)[0] is None
+    assert not list((tmp_path / ".cache").rglob("*.safetensors"))
+
+
 def test_auto_says_why_a_frozen_backbone_with_augmentations_runs_each_epoch(
     prepared: Path, plugins: Plugins, tmp_path: Path
 ) -> None:

@@ -133,6 +133,22 @@ def test_two_processes_train_what_one_trains(together: tuple[Path, Mapping[str, 
 
 
 @pytest.mark.slow
+def test_two_processes_train_a_head_that_pools_tokens(spec: Path, tmp_path: Path) -> None:
+    """SigLIP's own pooling is then not called: processes must not wait for its gradients."""
+    transformers = pytest.importorskip("transformers")
+    vit = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    transformers.SiglipVisionConfig(**vit, image_size=16, patch_size=8).save_pretrained(tmp_path / "siglip")
+    backbone = f'use = "transformers"\nmodel = "{tmp_path / "siglip"}"\npretrained = false'
+    text = SPEC.replace('use = "small_cnn"\nwidth = 8\nstages = 2', backbone).replace("epochs = 2", "epochs = 1")
+    pooling = tmp_path / "spec.toml"
+    pooling.write_text(
+        text.replace('use = "linear"', 'use = "attention_pool"').replace("${spec_dir}", str(spec.parent))
+    )
+    result = result_of(run(roadwork(pooling, tmp_path / "runs", "--processes", "2")))
+    assert [stage["status"] for stage in result["stages"]] == ["ran"] * 6
+
+
+@pytest.mark.slow
 def test_two_processes_write_one_set_of_files(together: tuple[Path, Mapping[str, Any], str], alone: Path) -> None:
     run_dir, _, _ = together
     assert files(run_dir) == files(alone)

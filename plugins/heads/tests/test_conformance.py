@@ -22,4 +22,7 @@ class TestDoraLinear(HeadContract):
 
 class TestAttentionPool(HeadContract):
     component = "heads/attention_pool"
-    variants = ({"parts": 4, "heads": 2, "dropout": 0.2}, {"parts": 16, "heads": 1, "init_bias": "prior"})
+    variants = (
+        {"heads": 2, "mlp_ratio": 0, "dropout": 0.2},
+        {"heads": 1, "norm": False, "mlp_ratio": 2, "init_bias": "prior"},
+    )

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from roadwork_heads import AttentionPool, DoraLinear, Linear, Mlp
 
-from roadwork_core.errors import RoadworkError, UsageError
 from roadwork_core.kinds import HeadContext
 
 Floats = NDArray[np.float64]
@@ -19,14 +18,25 @@ COUNTS = np.array([700, 200, 99])
 
 def build(component: Any, counts: Any = COUNTS) -> Any:
     torch.manual_seed(0)
-    return component.build(HeadContext(feature_dim=20, num_classes=3, class_counts=counts))
+    return component.build(HeadContext(feature_dim=20, num_classes=3, class_counts=counts, token_dim=20))
+
+
+def answers_of(head: Any, count: int) -> torch.Tensor:
+    """Logits of `count` pictures that are noise, as features or as seven tokens."""
+    generator = torch.Generator().manual_seed(5)
+    if hasattr(head, "pool"):
+        features = head.pool(torch.randn(count, 7, 20, generator=generator))
+    else:
+        features = torch.randn(count, 20, generator=generator)
+    logits: torch.Tensor = head(features)
+    return logits
 
 
 PRIOR = [
     Linear(init_bias="prior"),
     Mlp(init_bias="prior", dropout=0.0),
     DoraLinear(init_bias="prior"),
-    AttentionPool(init_bias="prior", heads=2),
+    AttentionPool(init_bias="prior"),
 ]
 
 
@@ -34,7 +44,7 @@ PRIOR = [
 def test_with_a_prior_bias_the_first_answers_are_the_class_frequencies(component: Any) -> None:
     head = build(component).eval()
     with torch.no_grad():
-        answers = torch.softmax(head(torch.randn(2000, 20)), dim=1).mean(dim=0)
+        answers = torch.softmax(answers_of(head, 2000), dim=1).mean(dim=0)
     np.testing.assert_allclose(answers, COUNTS / COUNTS.sum(), atol=0.01)
 
 
@@ -46,9 +56,9 @@ def test_with_zero_weights_every_answer_is_the_class_frequencies(component: Any)
     np.testing.assert_allclose(answers.detach(), np.tile(COUNTS / COUNTS.sum(), (5, 1)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("component", [Linear(), Mlp(), DoraLinear(), AttentionPool(heads=2)])
+@pytest.mark.parametrize("component", [Linear(), Mlp(), DoraLinear(), AttentionPool()])
 def test_without_one_no_class_is_preferred(component: Any) -> None:
-    answers = torch.softmax(build(component).eval()(torch.randn(2000, 20)), dim=1).mean(dim=0)
+    answers = torch.softmax(answers_of(build(component).eval(), 2000), dim=1).mean(dim=0)
     np.testing.assert_allclose(answers.detach(), [1 / 3] * 3, atol=0.01)
 
 
@@ -70,14 +80,13 @@ def test_zero_init_answers_every_picture_alike() -> None:
         *PRIOR,
         Mlp(hidden=(7, 5)),
         DoraLinear(norm=True),
-        AttentionPool(parts=5, heads=1),
+        AttentionPool(heads=5, mlp_ratio=0),
     ],
 )
 def test_it_is_rebuilt_without_class_counts_and_answers_alike(component: Any) -> None:
     head, again = build(component), build(component, None)
     again.load_state_dict(head.state_dict(), strict=True)
-    features = torch.randn(4, 20)
-    assert torch.equal(head.eval()(features), again.eval()(features))
+    assert torch.equal(answers_of(head.eval(), 4), answers_of(again.eval(), 4))
 
 
 def test_linear_is_a_matrix_product() -> None:
@@ -134,46 +143,3 @@ def test_dora_linear_that_starts_at_zero_learns() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
-
-
-def norm(x: Floats, weight: Floats, bias: Floats) -> Floats:
-    centred = x - x.mean(axis=-1, keepdims=True)
-    result: Floats = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5) * weight + bias
-    return result
-
-
-@pytest.mark.parametrize("tokens", [False, True])
-def test_attention_pool_is_attention_to_learned_questions(tokens: bool) -> None:
-    head = build(AttentionPool(parts=1, heads=2) if tokens else AttentionPool(parts=5, heads=2)).eval()
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter.normal_()
-    shape = (3, 7, 20) if tokens else (3, 20)
-    features = np.random.default_rng(0).normal(size=shape)
-    w = state(head)
-    expected = []
-    for x in features if tokens else features.reshape(3, 5, 4):
-        x = norm(x, w["norm.weight"], w["norm.bias"])
-        both = x @ w["key_value.weight"].T + w["key_value.bias"]
-        keys, values = np.split(both, 2, axis=1)
-        half = keys.shape[1] // 2
-        pooled = []
-        for number in range(2):
-            part = slice(number * half, (number + 1) * half)
-            scores = np.exp(keys[:, part] @ w["question"][number] / np.sqrt(half))
-            pooled.append((scores / scores.sum()) @ values[:, part])
-        vector = norm(np.concatenate(pooled), w["pooled_norm.weight"], w["pooled_norm.bias"])
-        expected.append(w["linear.weight"] @ vector + w["linear.bias"])
-    np.testing.assert_allclose(head(torch.from_numpy(features).float()).detach(), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_attention_pool_does_not_care_for_the_order_of_tokens() -> None:
-    head, tokens = build(AttentionPool(parts=1, heads=2)).eval(), torch.randn(4, 9, 20)
-    torch.testing.assert_close(head(tokens), head(tokens.flip(1)), atol=1e-5, rtol=1e-4)
-
-
-def test_attention_pool_says_what_does_not_divide() -> None:
-    with pytest.raises(UsageError, match="20 features cannot be divided into 3 parts of 4 heads"):
-        build(AttentionPool(parts=3))
-    with pytest.raises(RoadworkError, match=r"one pooled vector.*\(set head.parts"):
-        build(AttentionPool(parts=1, heads=2))(torch.randn(2, 20))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from roadwork_core import component, option
 from roadwork_core.kinds import BackboneContext
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 @component("backbone", "small_cnn")
 class SmallCnn:
     """A plain residual network of 3x3 convolutions, trained from scratch: small, fast on a CPU, nothing to download."""
+
+    gives_tokens: ClassVar[bool] = True
 
     width: int = option(default=16, minimum=1, maximum=512, help="channels of the first stage; each next has twice")
     stages: int = option(default=4, minimum=1, maximum=6, help="stages; each halves the resolution")
@@ -40,6 +42,8 @@ class SmallCnn:
 @component("backbone", "torchvision")
 class Torchvision:
     """A classification network of torchvision without its last linear layer."""
+
+    gives_tokens: ClassVar[bool] = True
 
     name: str = option(help='torchvision\'s name of the network, such as "resnet18" or "mobilenet_v3_small"')
     weights: str = option(
@@ -65,6 +69,8 @@ class Torchvision:
 @component("backbone", "timm")
 class Timm:
     """A network of timm without its classifier (needs the extra `timm` of roadwork-backbones)."""
+
+    gives_tokens: ClassVar[bool] = True
 
     name: str = option(
         help='timm\'s name, such as "vit_small_patch14_dinov2.lvd142m", "hf-hub:" and a hub id, or a local folder with'
@@ -100,6 +106,8 @@ class Transformers:
     DINOv2 and DINOv3, SigLIP, CLIP, ViT, Swin, ConvNeXt, MobileNet and other families of transformers; of a masked
     autoencoder (ViTMAE) the encoder, which then sees whole pictures. Code that comes with a checkpoint is never run.
     """
+
+    gives_tokens: ClassVar[bool] = True
 
     model: str = option(help="hub id, or path of a local checkpoint folder")
     revision: str | None = option(default=None, help="branch, tag or commit of the hub repository")

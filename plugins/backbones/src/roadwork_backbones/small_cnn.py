@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from roadwork_core.data.preprocessing import Preprocessing
 
 from .imagenet import MEAN, STD
+from .tokens import places
 
 Norm = Literal["batch", "group"]
 
@@ -34,10 +35,21 @@ class SmallCnnBackbone(nn.Module):
         }
 
     def forward(self, pixel_values: Tensor) -> Tensor:
+        return self._feature_map(pixel_values).mean(dim=(2, 3))
+
+    @property
+    def token_dim(self) -> int:
+        return self.feature_dim
+
+    def tokens(self, pixel_values: Tensor) -> Tensor:
+        """The places of the last stage, float (N, H' * W', token_dim)."""
+        return places(self._feature_map(pixel_values))
+
+    def _feature_map(self, pixel_values: Tensor) -> Tensor:
         features = pixel_values
         for stage in self.stages:
             features = stage(features)
-        return features.mean(dim=(2, 3))
+        return features
 
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.stages)

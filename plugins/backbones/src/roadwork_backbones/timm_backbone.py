@@ -18,6 +18,7 @@ from roadwork_core.errors import RoadworkError, UsageError
 from roadwork_core.extras import how_to_install
 
 from .structure import main_blocks
+from .tokens import places
 
 HUB = "hf-hub:"
 WEIGHTS = "model.safetensors"
@@ -51,6 +52,18 @@ class TimmBackbone(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         features: Tensor = self.model(pixel_values)
         return features.flatten(1)
+
+    @property
+    def token_dim(self) -> int:
+        return int(self.model.num_features)
+
+    def tokens(self, pixel_values: Tensor) -> Tensor:
+        """What the network has before it pools, without class token and registers, float (N, T, token_dim)."""
+        found: Tensor = self.model.forward_features(pixel_values)
+        if found.ndim == 4:
+            channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+            return found.flatten(1, 2) if channels_last else places(found)
+        return found[:, int(getattr(self.model, "num_prefix_tokens", 0)) :]
 
     def blocks(self) -> Sequence[nn.Module]:
         return main_blocks(self.model)

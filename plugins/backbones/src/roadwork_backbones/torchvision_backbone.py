@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from roadwork_core.files import sha256_file
 
 from .imagenet import MEAN, STD
 from .structure import main_blocks
+from .tokens import places, torchvision_feature_map
 
 #: Families that cannot serve, and why.
 _UNSUITABLE = {
@@ -41,9 +43,25 @@ class TorchvisionBackbone(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         if isinstance(self.model, VisionTransformer):
-            return _vision_transformer(self.model, pixel_values)
+            pooled: Tensor = self.model.heads(_encoded(self.model, pixel_values)[:, 0])
+            return pooled
         features: Tensor = self.model(pixel_values)
         return features.flatten(1)
+
+    @cached_property
+    def token_dim(self) -> int:
+        multiple, training = self.preprocessing.size_multiple, self.training
+        side = -(-64 // multiple) * multiple
+        with torch.no_grad():
+            found = self.eval().tokens(torch.zeros(1, 3, side, side))
+        self.train(training)
+        return found.shape[2]
+
+    def tokens(self, pixel_values: Tensor) -> Tensor:
+        """The patches of a ViT without its class token, else the places of what is pooled, (N, T, token_dim)."""
+        if isinstance(self.model, VisionTransformer):
+            return _encoded(self.model, pixel_values)[:, 1:]
+        return places(torchvision_feature_map(self.model, pixel_values))
 
     def blocks(self) -> Sequence[nn.Module]:
         if (stages := _resnet_stages(self.model)) is not None:
@@ -139,15 +157,14 @@ def _headless(name: str, image_size: int) -> tuple[nn.Module, int, str]:
     return model, last.in_features, path
 
 
-def _vision_transformer(model: VisionTransformer, images: Tensor) -> Tensor:
-    """torchvision's forward pass, with positions interpolated to the size of the images."""
+def _encoded(model: VisionTransformer, images: Tensor) -> Tensor:
+    """All tokens as torchvision's forward pass makes them, with positions interpolated to the size of the images."""
     patches = model.conv_proj(images)
     height, width = patches.shape[-2:]
     tokens = torch.cat([model.class_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
     positions = _interpolated(model.encoder.pos_embedding, height, width)
-    encoded = model.encoder.ln(model.encoder.layers(model.encoder.dropout(tokens + positions)))
-    features: Tensor = model.heads(encoded[:, 0])
-    return features
+    encoded: Tensor = model.encoder.ln(model.encoder.layers(model.encoder.dropout(tokens + positions)))
+    return encoded
 
 
 def _interpolated(positions: Tensor, height: int, width: int) -> Tensor:

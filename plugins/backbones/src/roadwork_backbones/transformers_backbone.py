@@ -18,6 +18,7 @@ from roadwork_core.errors import UsageError
 
 from .checkpoint import image_settings, read_config, read_weights
 from .structure import main_blocks
+from .tokens import places
 
 Pooling = Literal["auto", "cls", "mean_patch", "cls_mean", "pooler"]
 Report = Callable[[str], None]
@@ -51,6 +52,8 @@ class TransformersBackbone(nn.Module):
             self._final_norm = _final_norm(model, last, probe.last_hidden_state)
         self.pooling = self._settled(pooling, last_layers == 1 and getattr(probe, "pooler_output", None) is not None)
         self.feature_dim = self._pool(probe).shape[1]
+        if getattr(probe, "last_hidden_state", None) is not None:
+            self.token_dim = self._tokens(probe).shape[2]
         self.architecture: dict[str, Any] = {
             "config": _portable(model.config),
             "pooling": self.pooling,
@@ -61,6 +64,13 @@ class TransformersBackbone(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         return self._pool(self._encode(pixel_values))
+
+    def tokens(self, pixel_values: Tensor) -> Tensor:
+        """The patches, or places of the last feature map, without class token and registers, (N, T, token_dim).
+
+        With `last_layers` above 1 a patch's vectors of these layers are concatenated, the last layer's at the end.
+        """
+        return self._tokens(self._encode(pixel_values))
 
     def blocks(self) -> Sequence[nn.Module]:
         return main_blocks(self.model)
@@ -77,11 +87,20 @@ class TransformersBackbone(nn.Module):
         if self.pooling == "pooler":
             pooled: Tensor = output.pooler_output
             return pooled.flatten(1)
+        return torch.cat([self._pool_tokens(tokens) for tokens in self._layers(output)], dim=1)
+
+    def _tokens(self, output: Any) -> Tensor:
+        layers = self._layers(output)
+        if layers[0].ndim == 4:
+            return places(layers[0])
+        return torch.cat([tokens[:, self._prefix_tokens :] for tokens in layers], dim=2)
+
+    def _layers(self, output: Any) -> list[Tensor]:
+        """All tokens of each of the last layers, the last at the end."""
         if self.last_layers == 1:
-            return self._pool_tokens(output.last_hidden_state)
+            return [output.last_hidden_state]
         earlier = output.hidden_states[-self.last_layers : -1]
-        layers = [self._normed(tokens) for tokens in earlier] + [output.last_hidden_state]
-        return torch.cat([self._pool_tokens(tokens) for tokens in layers], dim=1)
+        return [*(self._normed(tokens) for tokens in earlier), output.last_hidden_state]
 
     def _normed(self, tokens: Tensor) -> Tensor:
         if self._final_norm is None:

@@ -48,6 +48,12 @@ def export(options: HuggingFace, ctx: ExporterContext) -> dict[str, Any]:
             f" {bundle.model['tta']['use']} takes {len(scorer.tta.view_ids)} views",
             hint='make a bundle with [tta] use = "none", or export --to onnx',
         )
+    if getattr(cast(Any, scorer.model).head, "reads_tokens", False):
+        raise UsageError(
+            f"the head {bundle.model['head']['use']} pools the tokens itself, and a classifier of transformers pools"
+            " them in its own way",
+            hint="export --to onnx",
+        )
     rule = rule_of(bundle, options.policy, calibrated=options.calibrated)
     weight, bias = fold(*affine(cast(Any, scorer.model).head, bundle.model["feature_dim"]), rule, bundle.positive)
     labels = STREETVISION if options.labels == "streetvision" else _ordered(bundle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from roadwork_core import component, option
 from roadwork_core.errors import UsageError
@@ -92,33 +92,42 @@ class DoraLinear:
 
 @component("head", "attention_pool")
 class AttentionPool:
-    """Tokens pooled by attention to learned questions, then one linear layer (Zhai et al., 2022, arXiv 2106.04560).
+    """The backbone's tokens (patches, or places of its last feature map) pooled by attention to a learned question,
+    then one linear layer.
 
-    Tokens are the equal parts of a pooled vector (class token and mean of the patches, several layers), or what a
-    backbone gives that does not pool.
+    The MAP head of Zhai et al., 2022, arXiv 2106.04560, as in SigLIP; after Set Transformer, Lee et al., 2019, arXiv
+    1810.00825. How the backbone itself would pool plays no part. Features of a frozen backbone are not kept: tokens
+    would take many times their room.
     """
 
-    parts: int = option(
-        default=2, minimum=1, maximum=64, help="vectors that the features are made of; 1 if the backbone gives tokens"
+    reads_tokens: ClassVar[bool] = True
+
+    heads: int = option(
+        default=4, minimum=1, maximum=64, help="parts of a token that are weighted apart; they must divide its width"
     )
-    heads: int = option(default=4, minimum=1, maximum=64, help="questions; they must divide a token's width")
+    mlp_ratio: int = option(
+        default=4, minimum=0, maximum=16, help="width of the hidden layer after pooling in widths of a token; 0: none"
+    )
+    norm: bool = option(default=True, help="layer norm of the tokens first")
     dropout: float = option(default=0.0, minimum=0, below=1, help="chance that a pooled value is dropped in training")
     init_bias: InitBias = option(default="zero", help=_BIAS_HELP)
 
     def build(self, ctx: HeadContext) -> AttentionPoolHead:
         from .modules import AttentionPoolHead
 
-        if ctx.feature_dim % (self.parts * self.heads):
+        if ctx.token_dim is None:
+            raise UsageError("attention_pool: the backbone gives no tokens", hint='use another head, such as "linear"')
+        if ctx.token_dim % self.heads:
             raise UsageError(
-                f"attention_pool: {ctx.feature_dim} features cannot be divided into {self.parts} parts of"
-                f" {self.heads} heads",
-                hint="change head.parts or head.heads",
+                f"attention_pool: tokens of width {ctx.token_dim} cannot be divided among {self.heads} heads",
+                hint="change head.heads",
             )
         return AttentionPoolHead(
-            ctx.feature_dim,
+            ctx.token_dim,
             ctx.num_classes,
-            parts=self.parts,
             heads=self.heads,
+            mlp_ratio=self.mlp_ratio,
+            norm=self.norm,
             dropout=self.dropout,
             class_counts=_counts(self.init_bias, ctx),
         )

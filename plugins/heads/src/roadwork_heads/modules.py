@@ -1,15 +1,14 @@
-"""The head modules: features, float (N, D), to logits, float (N, C)."""
+"""The head modules: features, float (N, D), to logits, float (N, C); one makes its features of tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
-from roadwork_core.errors import RoadworkError
 
 
 class LinearHead(nn.Module):
@@ -66,53 +65,53 @@ class MlpHead(nn.Module):
 
 
 class AttentionPoolHead(nn.Module):
-    """Tokens weighted by how well they answer a learned question, then linear.
+    """(Layer norm,) tokens pooled by attention to a learned question, then linear.
 
-    One question per attention head, softmax(q k / sqrt(d)) over the tokens, as in the MAP head of arXiv 2106.04560.
+    The MAP head of arXiv 2106.04560: h = Attention(question, tokens, tokens), h + MLP(LayerNorm(h)). The question is
+    learned as it is, not through a projection, which would say the same with more weights.
     """
+
+    reads_tokens: ClassVar[bool] = True
 
     def __init__(
         self,
-        feature_dim: int,
+        token_dim: int,
         num_classes: int,
         *,
-        parts: int,
         heads: int,
+        mlp_ratio: int,
+        norm: bool,
         dropout: float,
         class_counts: NDArray[np.int64] | None = None,
     ) -> None:
         super().__init__()
-        self.parts = parts
         self.heads = heads
-        width = feature_dim // parts
-        self.norm = nn.LayerNorm(width)
-        self.question = nn.Parameter(torch.empty(heads, width // heads))
+        self.norm = nn.LayerNorm(token_dim) if norm else nn.Identity()
+        self.question = nn.Parameter(torch.empty(heads, token_dim // heads))
         nn.init.trunc_normal_(self.question, std=0.02)
-        self.key_value = nn.Linear(width, 2 * width)
-        nn.init.trunc_normal_(self.key_value.weight, std=width**-0.5)
-        nn.init.zeros_(self.key_value.bias)
-        self.pooled_norm = nn.LayerNorm(width)
+        self.key_value = _projection(token_dim, 2 * token_dim)
+        self.output = _projection(token_dim, token_dim)
+        self.mlp: nn.Sequential | None = None
+        if mlp_ratio:
+            wide = mlp_ratio * token_dim
+            self.mlp = nn.Sequential(
+                nn.LayerNorm(token_dim), _projection(token_dim, wide), nn.GELU(), _projection(wide, token_dim)
+            )
         self.dropout = nn.Dropout(dropout)
-        self.linear = _output_layer(width, num_classes, class_counts)
+        self.linear = _output_layer(token_dim, num_classes, class_counts)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Pooled features, float (N, D), or tokens, float (N, T, D), to logits, float (N, C)."""
-        tokens = self.norm(self._tokens(features))
-        keys, values = self.key_value(tokens).reshape(*tokens.shape[:2], 2, self.heads, -1).unbind(dim=2)
-        scores = torch.einsum("nthd,hd->nth", keys, self.question) * self.question.shape[1] ** -0.5
-        pooled = torch.einsum("nth,nthd->nhd", scores.softmax(dim=1), values).flatten(1)
-        logits: Tensor = self.linear(self.dropout(self.pooled_norm(pooled)))
+    def forward(self, pooled: Tensor) -> Tensor:
+        logits: Tensor = self.linear(self.dropout(pooled))
         return logits
 
-    def _tokens(self, features: Tensor) -> Tensor:
-        if features.ndim == 3:
-            return features
-        if self.parts == 1:
-            raise RoadworkError(
-                "attention_pool: with parts = 1 the backbone must give tokens, and it gives one pooled vector",
-                hint="set head.parts to the number of vectors that it is made of (2 for cls_mean)",
-            )
-        return features.reshape(len(features), self.parts, -1)
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Tokens, float (N, T, D), in any order, to one vector for each sample, float (N, D)."""
+        both = self.key_value(self.norm(tokens)).unflatten(2, (2, self.heads, -1))
+        keys, values = both[:, :, 0], both[:, :, 1]
+        scores = (keys * self.question).sum(dim=3) * self.question.shape[1] ** -0.5
+        mixed = (scores.softmax(dim=1)[..., None] * values).sum(dim=1)
+        pooled: Tensor = self.output(mixed.flatten(1))
+        return pooled if self.mlp is None else pooled + self.mlp(pooled)
 
 
 class DoraLinearHead(nn.Module):
@@ -145,6 +144,13 @@ class DoraLinearHead(nn.Module):
         # The length of each direction is for float32, also where the product is not.
         weight = self.magnitude[:, None] * nn.functional.normalize(self.direction.float(), dim=1)
         return nn.functional.linear(self.dropout(self.norm(features)), weight, self.bias)
+
+
+def _projection(before: int, after: int) -> nn.Linear:
+    layer = nn.Linear(before, after)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _output_layer(feature_dim: int, num_classes: int, class_counts: NDArray[np.int64] | None) -> nn.Linear:
