@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from roadwork_core import component
 from roadwork_core.bundle import load, verify
 from roadwork_core.bundle.runtime import make_scorer
 from roadwork_core.console import Console
@@ -85,6 +86,18 @@ def make_run(folder: Path) -> Run:
     return run
 
 
+def named(kind: str, name: str) -> Any:
+    """A component of which only the name is asked."""
+
+    @component(kind, name)
+    class Named:
+        """Builds nothing."""
+
+        def build(self, ctx: Any) -> None: ...
+
+    return Named()
+
+
 def context(run: Run, stage: str) -> StageContext:
     spec = SimpleNamespace(
         name="toy",
@@ -92,8 +105,12 @@ def context(run: Run, stage: str) -> StageContext:
         description="Colours.",
         policy={"threshold": toy.CutPolicy(), "careful": toy.BandPolicy(member="threshold")},
         evaluate=Evaluate(bootstrap=100),
-        train=SimpleNamespace(select_by="mcc"),
-        data=SimpleNamespace(max_pixels=1_000_000),
+        train=SimpleNamespace(select_by="mcc", epochs=3),
+        adapt=None,
+        adapter=named("adapter", "whole"),
+        loss=named("loss", "likelihood"),
+        optimizer=SimpleNamespace(component=named("optimizer", "descent")),
+        data=SimpleNamespace(max_pixels=1_000_000, component=named("dataset", "colours")),
         bundle=SimpleNamespace(
             active="careful", fallback="threshold", license="MIT", description="Red or blue.", golden=6
         ),
