@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from roadwork_serving import service as module
 from roadwork_serving.refusals import Refusal
+from roadwork_serving.server import _listen
 from roadwork_serving.service import Service
 from roadwork_serving.settings import Settings
 from roadwork_serving.telemetry import Telemetry
@@ -61,3 +63,10 @@ def test_whatever_a_plugin_raises_at_a_switch_is_logged_and_the_served_bundle_st
     assert service.current.bundle.name == "one"
     assert "no room for a second model" in log.getvalue()
     asyncio.run(service.close())
+
+
+def test_the_body_of_an_answer_does_not_wait_for_its_headers_to_be_acknowledged() -> None:
+    with _listen(Settings(port=0)) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

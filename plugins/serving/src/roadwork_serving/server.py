@@ -64,7 +64,11 @@ def _listen(settings: Settings) -> socket.socket:
     where = f"{settings.host}:{settings.port}"
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        # asyncio sets it only on sockets that name their protocol, which these do not: the body of an answer would wait
+        # some 40 ms for the client to acknowledge its headers. What is accepted inherits it.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         hint = "is another server there? --port takes another, 0 any free one" if settings.port else None
         raise RoadworkError(f"cannot listen on {where}: {error.strerror or error}", hint=hint) from None
