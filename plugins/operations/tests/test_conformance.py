@@ -36,6 +36,11 @@ class TestTensorboard(TrackerContract):
     component = "operations/tensorboard"
 
 
+class TestWandb(TrackerContract):
+    component = "operations/wandb"
+    variants = ({"project": "streets", "entity": "us"},)
+
+
 def _server() -> StandInBoard:
     return _OPEN.enter_context(stand_in_board())
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from accelerate import Accelerator
-from roadwork_operations import Jsonl, Mlflow, Tensorboard
+from roadwork_operations import Jsonl, Mlflow, Tensorboard, Wandb
 from roadwork_operations import trackers as module
 
 from roadwork_core.errors import RoadworkError
@@ -104,3 +106,77 @@ def test_mlflow_that_is_not_installed_says_how_to_get_it(tmp_path: Path, monkeyp
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     with pytest.raises(RoadworkError, match=r"uv pip install '\.\[mlflow\]'"):
         Mlflow().build(TrackerContext(run_name="trial", folder=tmp_path))
+
+
+def records(path: Path) -> Iterator[Any]:
+    """The records of an offline run of W&B: a LevelDB log of protocol buffers behind a header of seven bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, start, part = path.read_bytes(), 7, b""
+    while start + 7 <= len(content):
+        if 32_768 - start % 32_768 < 7:
+            start += 32_768 - start % 32_768
+            continue
+        _, length, kind = struct.unpack("<IHB", content[start : start + 7])
+        part += content[start + 7 : start + 7 + length]
+        start += 7 + length
+        if kind in (1, 4):  # whole, or the last of several
+            record = Record()
+            record.ParseFromString(part)
+            yield record
+            part = b""
+
+
+def told(folder: Path) -> list[tuple[str, dict[str, Any], list[tuple[int, float]]]]:
+    """Of each offline run in the order of time: its id, its configuration and the steps with their loss."""
+    found = []
+    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda one: one.stat().st_mtime_ns):
+        config: dict[str, Any] = {}
+        steps = []
+        for record in records(path):
+            for update in (*record.run.config.update, *record.config.update):
+                config[update.key or update.nested_key[0]] = json.loads(update.value_json)
+            items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            if "loss" in items:
+                steps.append((record.history.step.num, items["loss"]))
+        found.append((path.stem.removeprefix("run-"), config, steps))
+    return found
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder for a tracker; nothing may be written where the command was called."""
+    pytest.importorskip("wandb")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    return tmp_path / "kept"
+
+
+def test_wandb_keeps_the_configuration_and_each_step_once_also_after_a_resumption(offline: Path) -> None:
+    track(Wandb(), offline, range(4))
+    # As a training does that was killed after its checkpoint of step 1.
+    track(Wandb(), offline, range(2, 6))
+    [(first, config, before), (second, _, after)] = told(offline)
+    assert first == second
+    assert {"lr": 0.1, "name": "x"}.items() <= config.items()
+    assert [*before, *after] == [(step, pytest.approx(1 / (step + 1))) for step in range(6)]
+    assert list((offline.parent / "elsewhere").iterdir()) == []
+
+
+def test_wandb_begins_anew_for_another_configuration_and_tells_nothing_of_the_machine(offline: Path) -> None:
+    track(Wandb(), offline, range(2))
+    track(Wandb(), offline, range(2), lr=0.2)
+    runs = told(offline)
+    assert len({name for name, _, steps in runs if steps}) == 2
+    assert [config["lr"] for _, config, steps in runs if steps] == [0.1, 0.2]
+    content = b"".join(path.read_bytes() for path in offline.glob("wandb/offline-run-*/*.wandb"))
+    assert str(Path(__file__)).encode() not in content
+    assert not list(offline.rglob("requirements.txt"))
+    assert not list(offline.rglob("wandb-metadata.json"))
+
+
+def test_wandb_that_is_not_installed_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    with pytest.raises(RoadworkError, match=r"uv pip install '\.\[wandb\]'"):
+        Wandb().build(TrackerContext(run_name="trial", folder=tmp_path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from roadwork_core import component, option
 from roadwork_core.errors import RoadworkError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .jsonl import JsonlTracker
     from .mlflow import RunMlflow
     from .tensorboard import RunTensorBoard
+    from .wandb import RunWandb
 
 
 @component("tracker", "jsonl")
@@ -69,3 +70,25 @@ class Tensorboard:
         from .tensorboard import RunTensorBoard
 
         return RunTensorBoard(ctx.run_name, ctx.folder, flush_secs=self.flush_seconds)
+
+
+@component("tracker", "wandb")
+class Wandb:
+    """Weights & Biases, offline in the tracker's folder or sent to its server, through Accelerate's own tracker.
+
+    It is told the spec and the metrics; nothing of the machine, the code or its packages. Online it takes the key from
+    the variable WANDB_API_KEY. Needs the extra `wandb` of roadwork.
+    """
+
+    mode: Literal["offline", "online"] = option(
+        default="offline", help="keep it in the tracker's folder for `wandb sync`, or send it as it comes"
+    )
+    project: str | None = option(default=None, min_length=1, help="the project (default: the name of the run)")
+    entity: str | None = option(default=None, min_length=1, help="the user or team (default: that of the key)")
+
+    def build(self, ctx: TrackerContext) -> RunWandb:
+        if find_spec("wandb") is None:
+            raise RoadworkError('the tracker "wandb" needs what is not installed: wandb', hint=how_to_install("wandb"))
+        from .wandb import RunWandb
+
+        return RunWandb(ctx.run_name, ctx.folder, mode=self.mode, project=self.project, entity=self.entity)
