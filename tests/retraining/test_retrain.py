@@ -161,6 +161,20 @@ def test_a_record_that_cannot_be_written_is_said_before_anything_is_trained(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_list_without_anything_new_is_told_before_the_training(
+    spec: Path, champion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise DataError("enough seen")
+
+    monkeypatch.setattr("roadwork_core.cli.retrain.execute", stop)
+    words = ["--champion", str(champion / "bundle" / "tiny"), "--runs-dir", str(tmp_path / "runs"), "--quiet"]
+    for count, told in ((0, True), (2, False)):
+        listed = ["--hard-negatives", str(hard_negatives(tmp_path, count))]
+        assert main(["retrain", str(spec), *words, *listed, *SETTINGS]) == 1
+        assert ("has nothing new" in capsys.readouterr().err) == told
+
+
 def test_a_deployed_copy_of_no_run_there_is_no_champion(
     spec: Path, champion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
