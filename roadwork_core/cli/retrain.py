@@ -76,7 +76,9 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     resolved = load_spec(options.spec, plugins, overrides=laid_over, unset=options.unset)
     console.info(f"train: {mixed.train} pictures of the champion's and {mixed.used} of {mixed.given} hard negatives")
     if not mixed.used:
-        console.warn(f"{options.hard_negatives} has nothing new: the challenger trains on the champion's pictures alone")
+        console.warn(
+            f"{options.hard_negatives} has nothing new: the challenger trains on the champion's pictures alone"
+        )
     result = execute(run, resolved, plugins, console)
     (first, classes), (second, others) = (answers_of_run(folder, plugins) for folder in (champion_run, run.path))
     if classes != others:

@@ -127,7 +127,7 @@ def records(path: Path) -> Iterator[Any]:
             part = b""
 
 
-def told(folder: Path) -> list[tuple[str, dict[str, Any], list[tuple[int, float]]]]:
+def told(folder: Path) -> list[tuple[str, dict[str, Any], list[Any]]]:
     """Of each offline run in the order of time: its id, its configuration and the steps with their loss."""
     found = []
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda one: one.stat().st_mtime_ns):
