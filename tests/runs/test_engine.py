@@ -299,9 +299,8 @@ def test_a_forked_process_that_outlives_its_killed_parent_does_not_hold_the_lock
         from pathlib import Path
         from roadwork_core.runs import Run, RunLock
         with RunLock(Run(name="trial", path=Path({str(run.path)!r}))):
-            worker = os.fork()
-            if worker:
-                print(worker, flush=True)
+            if os.fork() == 0:
+                print(os.getpid(), flush=True)
             time.sleep(60)
         """
     )
