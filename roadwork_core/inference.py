@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from .kinds import TtaContext
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .backends import Backend
     from .kinds import Tta
 
 
@@ -58,6 +59,49 @@ BATCH = 64
 IDENTITY = "identity"
 
 
+class Network(Protocol):
+    """What computes a classifier, by `backend` on `device`; threads may share it.
+
+    Normalised images, float32 (N, 3, h, w), to logits, float64 (N, C), and the features that they were made of, float32
+    (N, D), or None for a network that shows none.
+    """
+
+    backend: ClassVar[Backend]
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __call__(self, inputs: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]: ...
+
+    def with_threads(self, threads: int) -> Network:
+        """The same network, computing each call with so many threads."""
+
+
+@frozen
+class TorchNetwork:
+    """A torch module in evaluation mode on its device, in float32 whatever the training precision was."""
+
+    backend: ClassVar[Backend] = "torch"
+    model: nn.Module
+    device: torch.device
+
+    @classmethod
+    def on(cls, device: torch.device | str, model: nn.Module) -> TorchNetwork:
+        return cls(model.to(device).eval(), torch.device(device))
+
+    @torch.inference_mode()
+    def __call__(self, inputs: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
+        with_features = getattr(self.model, "with_features", None)
+        with torch.autocast(self.device.type, enabled=False):
+            logits, features = (self.model(inputs), None) if with_features is None else with_features(inputs)
+        seen = None if features is None else features.float().flatten(1).cpu().numpy()
+        return logits.double().cpu().numpy(), seen
+
+    def with_threads(self, threads: int) -> TorchNetwork:
+        """Itself: torch takes its threads from the thread that calls."""
+        return self
+
+
 @frozen
 class Scored:
     """Fused `logits`, float64 (n, C), and the `features` that the head saw of each picture's identity view (of its
@@ -76,7 +120,7 @@ def fused(tta: Tta, view_logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class Scorer:
-    """Logits of raw pictures, in float32 whatever the training precision was.
+    """Logits of raw pictures by a torch module, which goes to `device`, or by another `Network`, on its own device.
 
     `batch_size` counts views of the model's own size that go through the model together; larger views are fewer
     and smaller ones more, so that a batch never holds more pixels. With None, which is the default on a CPU, a
@@ -89,7 +133,7 @@ class Scorer:
 
     def __init__(
         self,
-        model: nn.Module,
+        network: nn.Module | Network,
         preprocessing: Preprocessing,
         tta: Tta,
         *,
@@ -98,25 +142,32 @@ class Scorer:
         workers: int | None = None,
         threads: int = 1,
     ) -> None:
-        self.model = model.to(device).eval()
+        found: Network = TorchNetwork.on(device, network) if isinstance(network, nn.Module) else network
+        self.network = found.with_threads(threads)
         self.preprocessing = preprocessing
         self.tta = tta
-        self.device = torch.device(device)
+        self.device = found.device
         self.alone = batch_size is None and self.device.type == "cpu"
         self.batch_size = batch_size or BATCH
         self._compute = ComputeThreads(workers, threads)
 
     def computing(self, *, batch_size: int | None = None, workers: int | None = None, threads: int = 1) -> Scorer:
-        """A scorer of the same model and device that computes otherwise."""
+        """A scorer of the same network that computes otherwise."""
         return Scorer(
-            self.model,
+            self.network,
             self.preprocessing,
             self.tta,
-            device=self.device,
             batch_size=batch_size,
             workers=workers,
             threads=threads,
         )
+
+    @property
+    def model(self) -> nn.Module:
+        """The torch module. Raises RoadworkError where something else computes."""
+        if not isinstance(self.network, TorchNetwork):
+            raise RoadworkError("this bundle was loaded without its torch module", hint='load it with backend="torch"')
+        return self.network.model
 
     @property
     def min_side(self) -> int:
@@ -179,11 +230,5 @@ class Scorer:
         height, width = self.preprocessing.size
         return max(1, self.batch_size * height * width // pixels)
 
-    @torch.inference_mode()
     def _forward(self, batch: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
-        inputs = self.preprocessing.normalise(batch.to(self.device, non_blocking=True))
-        with_features = getattr(self.model, "with_features", None)
-        with torch.autocast(self.device.type, enabled=False):
-            logits, features = (self.model(inputs), None) if with_features is None else with_features(inputs)
-        seen = None if features is None else features.float().flatten(1).cpu().numpy()
-        return logits.double().cpu().numpy(), seen
+        return self.network(self.preprocessing.normalise(batch.to(self.device, non_blocking=True)))

@@ -20,6 +20,7 @@ HEIGHT = {
     "files": 0,
     "kinds": 0,
     "compute_threads": 1,
+    "backends": 1,
     "learned_tta": 1,
     "database": 1,
     "fetching": 1,
@@ -118,6 +119,7 @@ def test_the_core_never_imports_a_plugin() -> None:
 
 #: What a plugin may use: what any outsider could.
 PUBLIC = {
+    "backends",
     "bundle",
     "component",
     "compute_threads",

@@ -8,20 +8,22 @@ import json
 import sys
 from pathlib import Path
 
+#: Folders of `roadwork export --to onnx`, without torch.
+EXPORTS = ("ONNX export", "ONNX int8", "ONNX int8_all")
 #: Those that need something made. The others run the bundle itself.
-MADE = ("torch.export", "AOTInductor", "ONNX Runtime", "ONNX int8", "ONNX int8_all")
+MADE = ("torch.export", "AOTInductor", *EXPORTS)
 
 
 def make(engine: str, bundle: Path, target: Path) -> None:
     """Writes a folder (ONNX) or an archive. Raises ValueError with the reason where roadwork refuses."""
-    if engine.startswith("ONNX"):
+    if engine in EXPORTS:
         _export_onnx(engine, bundle, target)
         return
     import torch
 
     from roadwork_core.bundle import load
 
-    scorer = load(bundle, device="cpu").runtime.scorer
+    scorer = load(bundle, device="cpu", backend="torch").runtime.scorer
     example = (torch.zeros(2, 3, *scorer.preprocessing.size),)
     with torch.no_grad():
         program = torch.export.export(

@@ -23,17 +23,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from artefacts import MADE
+from artefacts import EXPORTS, MADE
 from processes import Budget, Refused
 from subjects import Subject, subjects
 
 from roadwork_core.evaluation.compare import Answers, compare
 
-ENGINES = ("eager", "torch.export", "AOTInductor", "torch.compile", "ONNX Runtime", "ONNX int8", "ONNX int8_all")
+CARRIED = "ONNX in the bundle"
+ENGINES = ("eager", CARRIED, *EXPORTS, "torch.export", "AOTInductor", "torch.compile")
 COMPILED = ("AOTInductor", "torch.compile")
 #: One group after the other is made and measured, should the time not suffice: the default and what could take its
 #: place come first.
-GROUPS = (("eager", "ONNX Runtime", "torch.compile"), ("ONNX int8", "torch.export"), ("AOTInductor", "ONNX int8_all"))
+GROUPS = (
+    ("eager", CARRIED, "ONNX export", "torch.compile"),
+    ("ONNX int8", "torch.export"),
+    ("AOTInductor", "ONNX int8_all"),
+)
 HERE = Path(__file__).parent
 #: Shares of the time after which nothing is trained, and nothing is made, any more.
 TRAINING, MAKING = 0.4, 0.8
@@ -43,7 +48,7 @@ PACKAGES = ("torch", "onnxruntime", "transformers", "numpy")
 #: An engine must be this much faster than eager on every bundle to become the default.
 WORTH = 1.2
 #: Those that could: they keep the guarantees and are made of data alone.
-CANDIDATES = ("torch.compile", "ONNX Runtime")
+CANDIDATES = (CARRIED, "torch.compile")
 Row = dict[str, Any]
 
 
@@ -98,7 +103,7 @@ def prepare(engine: str, subject: Subject, scratch: Path, budget: Budget) -> Row
         return {"refused": "there is no C++ compiler"}
     if engine not in MADE:
         return {"artefact": subject.bundle, "made": 0.0}
-    ending = "" if engine.startswith("ONNX") else ".pt2"
+    ending = "" if engine in EXPORTS else ".pt2"
     target = scratch / f"{subject.name}-{engine.replace(' ', '-').replace('.', '-')}{ending}"
     begun = time.perf_counter()
     try:
@@ -123,7 +128,10 @@ def measure(engine: str, subject: Subject, ready: Row, scratch: Path, seconds: f
             found["again"] = answered["answered"] - begun
     except Refused as error:
         return {"refused": str(error)}
-    return {**ready, "size": size(ready["artefact"]), "logits": logits, **found}
+    beside = (
+        size(subject.bundle / "model/model.onnx") if ready["artefact"] == subject.bundle and engine != CARRIED else 0.0
+    )
+    return {**ready, "size": size(ready["artefact"]) - beside, "logits": logits, **found}
 
 
 def size(path: Path) -> float:
@@ -212,9 +220,10 @@ def verdict(tables: Sequence[Sequence[Row]]) -> str:
     text = f"**Verdict.** Of {asked}, at least {WORTH} times eager on every bundle, with two workers: {found}."
     if unknown:
         text += f" Undecided, because it was not measured on every bundle: {', '.join(unknown)}."
-    if kept:
-        return f"{text} The default is to be looked at again."
-    return text if unknown else f"{text} The default, eager, is what the table supports."
+    if CARRIED in unknown:
+        return text
+    supports = "is" if CARRIED in kept else "is not"
+    return f"{text} The default, {CARRIED}, {supports} what the table supports."
 
 
 def conditions(before: tuple[float, float, float], seconds: float, took: float) -> str:

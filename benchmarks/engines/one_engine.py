@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from artefacts import EXPORTS
 
 Ask = Callable[[bytes], Any]
 _PICTURES = 16
@@ -45,7 +46,7 @@ def main() -> None:
 
 def make(engine: str, bundle: Path, artefact: Path) -> Any:
     """What predicts with the engine, on one thread."""
-    if engine.startswith("ONNX"):
+    if engine in EXPORTS:
         from roadwork_exporters.onnx_runtime import load as load_onnx
 
         return load_onnx(artefact, threads=1, batch_size=1)
@@ -56,17 +57,19 @@ def make(engine: str, bundle: Path, artefact: Path) -> Any:
     from roadwork_core.inference import Scorer
 
     torch.set_num_threads(1)
-    runtime = load(bundle, device="cpu", batch_size=1).runtime
+    backend = "onnx" if engine == "ONNX in the bundle" else "torch"
+    predictor = load(bundle, device="cpu", backend=backend, workers=1)
+    if engine in ("eager", "ONNX in the bundle"):
+        return predictor
+    runtime = predictor.runtime
     network: Any = runtime.scorer.model
-    if engine == "eager":
-        return Predictor(runtime)
     if engine == "torch.compile":
         network = torch.compile(network, dynamic=False)
     elif engine == "torch.export":
         network = torch.export.load(artefact).module()
     elif engine == "AOTInductor":
         network = torch._inductor.aoti_load_package(str(artefact))
-    scorer = Scorer(_Network(network), runtime.scorer.preprocessing, runtime.scorer.tta, device="cpu", batch_size=1)
+    scorer = Scorer(_Network(network), runtime.scorer.preprocessing, runtime.scorer.tta, device="cpu", workers=1)
     return Predictor(Runtime(bundle=runtime.bundle, scorer=scorer, decider=runtime.decider))
 
 
@@ -95,8 +98,7 @@ def network_ms(predictor: Any, seconds: float) -> float:
 
     scorer = predictor.runtime.scorer
     pixels = torch.zeros(1, 3, *scorer.preprocessing.size)
-    with torch.inference_mode():
-        return _median(lambda: scorer.model(pixels), seconds / 2)
+    return _median(lambda: scorer.network(pixels), seconds / 2)
 
 
 def _median(run: Callable[[], Any], seconds: float) -> float:

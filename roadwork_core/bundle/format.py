@@ -20,6 +20,8 @@ CARD = "README.md"
 LICENSE = "LICENSE"
 WEIGHTS = "model/weights.safetensors"
 MODEL = "model/model.json"
+#: The network once more, for ONNX Runtime, where a bundle carries it.
+ONNX = "model/model.onnx"
 GOLDEN_INPUTS = "golden/inputs.safetensors"
 GOLDEN_EXPECTED = "golden/expected.json"
 REQUIRED = (SPEC, CARD, LICENSE, WEIGHTS, MODEL, GOLDEN_INPUTS, GOLDEN_EXPECTED)
@@ -95,6 +97,11 @@ class Bundle:
     def fallback(self) -> str | None:
         """The policy that answers where another cannot, or must not abstain."""
         return None if self.manifest["fallback"] is None else str(self.manifest["fallback"])
+
+    @property
+    def carries_onnx(self) -> bool:
+        """Whether the network is there in ONNX as well."""
+        return "onnx" in self.model
 
     def policy_for(self, *, mode: str | None = None, policy: str | None = None) -> str:
         """The name of the policy that serves a request.
@@ -205,6 +212,16 @@ MODEL_SHAPE = table(
         "positive": integer(0),
         "preprocessing": _preprocessing,
         "tta": table({**_component, "digest": _sha256}, {"state": mapping()}),
+    },
+    {
+        "onnx": table(
+            {
+                "opset": integer(1),
+                "sizes": array(array(integer(1), length=2), minimum=1),
+                "outputs": array(one_of("logits", "features"), minimum=1, unique=True),
+                "difference": number(0),
+            }
+        )
     },
     open=True,
 )

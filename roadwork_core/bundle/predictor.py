@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from attrs import evolve, field, frozen
 
+from ..backends import Backend, resolve
 from ..errors import RoadworkError
 from .format import WEIGHTS, Bundle, Level
 from .images import Source
@@ -72,13 +73,16 @@ def load(
     *,
     plugins: Plugins | None = None,
     device: str = "auto",
+    backend: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
     threads: int = 1,
 ) -> Predictor:
     """Verifies a bundle at least up to `schema`, builds it, and returns what predicts with it.
 
-    `device` is a torch device, or "auto" for a GPU where there is one. On a CPU each picture goes through the model
+    `device` is a torch device, or "auto" for a GPU where there is one. `backend` computes the network: "torch", or
+    "onnx" (ONNX Runtime, on a CPU), which "auto" takes where the bundle carries the network in ONNX; only what
+    computes is verified. Their logits differ in the last bits. On a CPU each picture goes through the model
     alone, in one of `workers` threads (None: one a core) with `threads` of torch: logits are then the same to the bit
     whatever else is asked, in every process with as many `threads`. With a `batch_size`, as many views go through
     together, which tiny networks do faster, and the last bits depend on the others in the batch. Below the level
@@ -90,18 +94,23 @@ def load(
 
     from ..data import decode  # noqa: F401
     from ..plugins import Plugins
-    from .runtime import Runtime, make_decider, make_scorer
+    from .runtime import Runtime, make_decider, make_onnx_scorer, make_scorer
 
     level = Level(verify) if Level(verify).includes(Level.SCHEMA) else Level.SCHEMA
     plugins = plugins or Plugins.load()
-    device = _device(device)
-    found = verify_bundle(path, level, plugins, device=device)
+    device = "cpu" if (backend, device) == ("onnx", "auto") else _device(device)
+    found = verify_bundle(path, level, plugins, device=device, backend=backend)
     found.raise_for_failures()
     if found.bundle is None:
         raise RoadworkError("the bundle could not be read", path=path)
-    runtime = found.runtime
+    computes = resolve(backend, carries_onnx=found.bundle.carries_onnx, device=device)
+    runtime = found.runtimes.get(computes)
     if runtime is None:
-        scorer = make_scorer(found.bundle.model, found.bundle.path / WEIGHTS, plugins, device=device)
+        scorer = (
+            make_onnx_scorer(found.bundle, plugins)
+            if computes == "onnx"
+            else make_scorer(found.bundle.model, found.bundle.path / WEIGHTS, plugins, device=device)
+        )
         runtime = Runtime(bundle=found.bundle, scorer=scorer, decider=make_decider(found.bundle, plugins))
     computing = runtime.scorer.computing(batch_size=batch_size, workers=workers, threads=threads)
     return Predictor(evolve(runtime, scorer=computing))
@@ -137,6 +146,11 @@ class Predictor:
     @property
     def bundle(self) -> Bundle:
         return self._runtime.bundle
+
+    @property
+    def backend(self) -> Backend:
+        """What computes the network."""
+        return self._runtime.backend
 
     @property
     def runtime(self) -> Runtime:

@@ -106,12 +106,17 @@ class RayPredictor:
     bundle: Bundle
     actors: int
     needs: Mapping[str, float]
-    #: Of `load`: device, batch_size, workers, threads.
+    #: Of `load`: device, backend, batch_size, workers, threads.
     computing: Mapping[str, Any]
     scorer: type = Scorer
     fallbacks: Counter[str] = Factory(Counter)
     #: Actors that died since one last came to the end of a shard.
     _deaths: int = field(default=0, init=False)
+
+    @property
+    def backend(self) -> str:
+        """What was asked for; each actor takes what its machine has."""
+        return str(self.computing["backend"])
 
     def stream(
         self,
@@ -203,6 +208,7 @@ def ray_predictor(
     path: Path | str,
     *,
     device: str = "auto",
+    backend: str = "auto",
     batch_size: int | None = None,
     workers: int = 1,
     threads: int = 1,
@@ -226,7 +232,13 @@ def ray_predictor(
             bundle=found.bundle,
             actors=room if actors is None else min(actors, room),
             needs=needs,
-            computing={"device": device, "batch_size": batch_size, "workers": workers, "threads": threads},
+            computing={
+                "device": device,
+                "backend": backend,
+                "batch_size": batch_size,
+                "workers": workers,
+                "threads": threads,
+            },
         )
 
 

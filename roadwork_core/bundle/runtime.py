@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from ..errors import RoadworkError
+from ..errors import Problem, RoadworkError, VerificationError
 from ..kinds import Kind
 from .deciding import Decider, decider_of
-from .format import Bundle
+from .format import ONNX, WEIGHTS, Bundle
+from .inventory import at
 
 if TYPE_CHECKING:
+    from ..backends import Backend
+    from ..data.preprocessing import Preprocessing
     from ..inference import Scorer
+    from ..kinds import Tta
     from ..plugins import Plugins
 
 
@@ -25,6 +29,11 @@ class Runtime:
     bundle: Bundle
     scorer: Scorer
     decider: Decider
+
+    @property
+    def backend(self) -> Backend:
+        """What computes the network."""
+        return self.scorer.network.backend
 
 
 def component_parts(bundle: Bundle) -> list[tuple[Kind, str, Mapping[str, Any]]]:
@@ -75,19 +84,41 @@ def load_weights_into(scorer: Scorer, weights: Path) -> None:
 
 def untrained_scorer(model: Mapping[str, Any], plugins: Plugins, *, device: str = "cpu") -> Scorer:
     """`make_scorer` before its weights are loaded: all that hangs on the model document alone."""
-    from ..data.preprocessing import Preprocessing
-    from ..inference import Scorer, build_tta, unfitted
+    from ..inference import Scorer
     from ..model import rebuild
+
+    return Scorer(rebuild(model, plugins), *_preparing(model, plugins), device=device)
+
+
+def make_onnx_scorer(bundle: Bundle, plugins: Plugins) -> Scorer:
+    """As `make_scorer`, but computing with ONNX Runtime: neither the backbone nor the head is built.
+
+    Raises VerificationError with all that is wrong with the bundle's file.
+    """
+    from ..inference import Scorer
+    from .onnx_network import OnnxNetwork, file_problems
+
+    if problems := list(file_problems(bundle.path, ONNX, WEIGHTS, bundle.model["onnx"])):
+        raise VerificationError(f"{len(problems)} failures", problems, path=bundle.path)
+    try:
+        network = OnnxNetwork(bundle.path / ONNX)
+    except RoadworkError as error:
+        raise VerificationError(error.message, [Problem(error.message, origin=at(ONNX))], path=bundle.path) from error
+    return Scorer(network, *_preparing(bundle.model, plugins))
+
+
+def _preparing(model: Mapping[str, Any], plugins: Plugins) -> tuple[Preprocessing, Tta]:
+    from ..data.preprocessing import Preprocessing
+    from ..inference import build_tta, unfitted
     from ..spec import resolve_component
 
-    classifier = rebuild(model, plugins)
     preprocessing = Preprocessing.from_json(model["preprocessing"])
     part = model["tta"]
     component = resolve_component(Kind.TTA, {"use": part["use"], **part["options"]}, plugins)
     tta = build_tta(component, preprocessing, len(model["classes"]), part.get("state"))
     if splits := unfitted(tta):
         raise RoadworkError(f"the test-time augmentation {part['use']} was never fitted (on {' and '.join(splits)})")
-    return Scorer(classifier, preprocessing, tta, device=device)
+    return preprocessing, tta
 
 
 def nonfinite_weights(scorer: Scorer) -> list[str]:

@@ -58,6 +58,7 @@ def check(root: Path, manifest: Mapping[str, Any], present: set[str]) -> tuple[D
     )
     if documents.model is not None:
         problems += _model_agrees(manifest, documents.model)
+        problems += _onnx_agrees(manifest, documents.model)
     for name, policy in documents.policies.items():
         if policy is not None:
             problems += _policy_agrees(name, policy, manifest, documents.model)
@@ -125,6 +126,16 @@ def _model_agrees(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> Iter
     tta = model["tta"]
     if tta["digest"] != fmt.tta_digest(tta):
         yield Problem("is not that of its use, options and state", "tta.digest", origin)
+
+
+def _onnx_agrees(manifest: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[Problem]:
+    listed = sorted(path for path in manifest["files"] if path.endswith(".onnx"))
+    for path in listed:
+        if path != fmt.ONNX:
+            yield Problem(f"is not {fmt.ONNX}, the only ONNX file that a bundle holds", origin=at(path))
+    if (fmt.ONNX in listed) != ("onnx" in model):
+        there, lacking = (fmt.ONNX, fmt.MODEL) if fmt.ONNX in listed else (fmt.MODEL, fmt.ONNX)
+        yield Problem(f"speaks of a network in ONNX, and {lacking} does not", "onnx", at(there))
 
 
 def _policy_agrees(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 
+from ..backends import NAMES, Backend, onnx_is_installed, resolve
 from ..errors import Origin, Problem, RoadworkError, UsageError, VerificationError
+from ..extras import how_to_install
 from . import schema
 from .format import (
     FORMAT_VERSION,
@@ -20,6 +22,7 @@ from .format import (
     MANIFEST_SHAPE,
     MAX_MANIFEST_BYTES,
     MODEL,
+    ONNX,
     WEIGHTS,
     Bundle,
     Level,
@@ -31,6 +34,7 @@ from .shape import MISSING, UNKNOWN
 from .strict_json import MalformedJson, parse_json
 
 if TYPE_CHECKING:
+    from ..inference import Scorer
     from ..plugins import Plugins
     from .runtime import Runtime
 
@@ -38,14 +42,14 @@ if TYPE_CHECKING:
 @frozen(kw_only=True)
 class Verification:
     """What a verification found. `levels` says of each level asked for ok, failed, or skipped (an earlier one
-    failed); `bundle` and `runtime` are there as far as they could be made."""
+    failed); `bundle` and `runtimes`, by what computes, are there as far as they could be made."""
 
     path: Path
     levels: dict[Level, str]
     failures: tuple[Problem, ...]
     warnings: tuple[str, ...] = ()
     bundle: Bundle | None = None
-    runtime: Runtime | None = None
+    runtimes: Mapping[Backend, Runtime] = Factory(dict)
 
     @property
     def ok(self) -> bool:
@@ -106,20 +110,27 @@ def verify(
     plugins: Plugins | None = None,
     *,
     device: str = "cpu",
+    backend: str | None = None,
 ) -> Verification:
     """Checks a bundle up to `level` and reports every failure; a level that needs a sound earlier one is skipped.
 
-    `plugins` are the installed ones by default, loaded where a level needs them. Raises UsageError where
-    `path` does not exist, and nothing for whatever the folder holds.
+    `plugins` are the installed ones by default, loaded where a level needs them. By default everything is loaded and
+    replayed that could compute the network, otherwise what `roadwork_core.backends.resolve` makes of `backend`.
+    Raises UsageError where `path` does not exist or the backend cannot be had, and nothing for whatever the folder
+    holds.
     """
     given, progress = Path(path), _Progress(Level(level))
     if not os.path.lexists(given):
         raise UsageError("there is no such bundle", path=given)
     root = given.resolve()
     bundle = _files_and_schema(root, progress)
-    runtime = None
-    if bundle is not None and not progress.failures and progress.wanted.includes(Level.PLUGINS):
-        runtime = _components(bundle, progress, plugins, device)
+    runtimes: Mapping[Backend, Runtime] = {}
+    if bundle is not None and not progress.failures:
+        backends: tuple[Backend, ...] = ("torch", "onnx") if bundle.carries_onnx else ("torch",)
+        if backend is not None:
+            backends = (resolve(backend, carries_onnx=bundle.carries_onnx, device=device),)
+        if progress.wanted.includes(Level.PLUGINS):
+            runtimes = _components(bundle, progress, plugins, device, backends)
     progress.skip_rest()
     return Verification(
         path=given,
@@ -127,7 +138,7 @@ def verify(
         failures=tuple(progress.failures),
         warnings=tuple(progress.warnings),
         bundle=bundle,
-        runtime=runtime,
+        runtimes=runtimes,
     )
 
 
@@ -194,18 +205,23 @@ def _together(problems: list[Problem], origin: Origin) -> list[Problem]:
     return rest
 
 
-def _components(bundle: Bundle, progress: _Progress, plugins: Plugins | None, device: str) -> Runtime | None:
+def _components(
+    bundle: Bundle, progress: _Progress, plugins: Plugins | None, device: str, backends: Iterable[Backend]
+) -> Mapping[Backend, Runtime]:
     from ..plugins import Plugins
 
     plugins = plugins or Plugins.load()
     progress.record(Level.PLUGINS, _plugin_problems(bundle, plugins, progress.warnings))
     if progress.failures or not progress.wanted.includes(Level.LOAD):
-        return None
-    runtime, problems = _load(bundle, plugins, device)
+        return {}
+    if "onnx" in backends and not onnx_is_installed():
+        progress.warnings.append(f"{ONNX} was not tried: ONNX Runtime is not installed ({how_to_install('onnx')})")
+        backends = [backend for backend in backends if backend != "onnx"]
+    runtimes, problems = _load(bundle, plugins, device, backends)
     progress.record(Level.LOAD, problems)
-    if runtime is not None and not problems and progress.wanted.includes(Level.REPLAY):
-        progress.record(Level.REPLAY, _replay(runtime))
-    return runtime
+    if not problems and progress.wanted.includes(Level.REPLAY):
+        progress.record(Level.REPLAY, [found for by, runtime in runtimes.items() for found in _replay(runtime, by)])
+    return runtimes
 
 
 def _plugin_problems(bundle: Bundle, plugins: Plugins, warnings: list[str]) -> list[Problem]:
@@ -226,28 +242,47 @@ def _plugin_problems(bundle: Bundle, plugins: Plugins, warnings: list[str]) -> l
     return problems
 
 
-def _load(bundle: Bundle, plugins: Plugins, device: str) -> tuple[Runtime | None, list[Problem]]:
-    from .runtime import Runtime, load_weights_into, make_decider, nonfinite_weights, untrained_scorer
+def _load(
+    bundle: Bundle, plugins: Plugins, device: str, backends: Iterable[Backend]
+) -> tuple[Mapping[Backend, Runtime], list[Problem]]:
+    from .runtime import Runtime, make_decider
 
     decider = make_decider(bundle, plugins)
     problems = [
         Problem(f"cannot be restored: {reason}", origin=at(f"policies/{name}.json"))
         for name, reason in decider.broken.items()
     ]
-    scorer, found = _guarded(lambda: untrained_scorer(bundle.model, plugins, device=device), MODEL)
-    problems += found
+    runtimes: dict[Backend, Runtime] = {}
+    for backend in backends:
+        scorer, found = _onnx(bundle, plugins) if backend == "onnx" else _torch(bundle, plugins, device)
+        problems += found
+        if scorer is not None:
+            runtimes[backend] = Runtime(bundle=bundle, scorer=scorer, decider=decider)
+    return runtimes, problems
+
+
+def _torch(bundle: Bundle, plugins: Plugins, device: str) -> tuple[Scorer | None, list[Problem]]:
+    from .runtime import load_weights_into, nonfinite_weights, untrained_scorer
+
+    scorer, problems = _guarded(lambda: untrained_scorer(bundle.model, plugins, device=device), MODEL)
     if scorer is None:
         return None, problems
-    _, found = _guarded(lambda: load_weights_into(scorer, bundle.path / WEIGHTS), WEIGHTS)
-    if found:
-        return None, [*problems, *found]
+    _, problems = _guarded(lambda: load_weights_into(scorer, bundle.path / WEIGHTS), WEIGHTS)
+    if problems:
+        return None, problems
     if bad := nonfinite_weights(scorer):
         message = f"{len(bad)} weights are not finite, the first is {bad[0]}"
         problems.append(Problem(message, origin=at(WEIGHTS)))
-    return Runtime(bundle=bundle, scorer=scorer, decider=decider), problems
+    return scorer, problems
 
 
-def _replay(runtime: Runtime) -> list[Problem]:
+def _onnx(bundle: Bundle, plugins: Plugins) -> tuple[Scorer | None, list[Problem]]:
+    from .runtime import make_onnx_scorer
+
+    return _guarded(lambda: make_onnx_scorer(bundle, plugins), ONNX)
+
+
+def _replay(runtime: Runtime, backend: Backend) -> list[Problem]:
     from .golden import read_pictures, replay
 
     bundle = runtime.bundle
@@ -260,7 +295,10 @@ def _replay(runtime: Runtime) -> list[Problem]:
         ),
         GOLDEN_EXPECTED,
     )
-    return [*(result or []), *problems]
+    found = [*(result or []), *problems]
+    if backend == "torch":
+        return found
+    return [evolve(problem, message=f"with {NAMES[backend]}, {problem.message}", origin=at(ONNX)) for problem in found]
 
 
 def _guarded(action: Callable[[], Any], document: str) -> tuple[Any, list[Problem]]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from roadwork_core.backends import add_option
+
 from .run import HEADLINE, with_interval
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         help="views that go through the model together (default: each picture alone on a CPU, 64 elsewhere)",
     )
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="cpu, cuda, ... (default: a GPU if any)")
+    add_option(parser)
 
 
 def handle(options: argparse.Namespace, console: Console) -> int:
@@ -136,7 +139,9 @@ def open_set(
     from roadwork_core.evaluation.labelled_set import dataset_for, read_labelled
 
     component = dataset_for(options.data, options.settings, plugins)
-    predictor = load(options.bundle, plugins=plugins, device=options.device, batch_size=options.batch_size)
+    predictor = load(
+        options.bundle, plugins=plugins, device=options.device, backend=options.backend, batch_size=options.batch_size
+    )
     path = Path(options.data)
     with tempfile.TemporaryDirectory(prefix="roadwork-") as scratch:
         found = read_labelled(

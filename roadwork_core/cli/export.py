@@ -51,7 +51,7 @@ def _export(exporter: Any, options: argparse.Namespace, plugins: Any, console: C
     from roadwork_core.bundle import Level, load
     from roadwork_core.kinds import ExporterContext
 
-    runtime = load(options.bundle, Level.REPLAY, plugins=plugins, device="cpu").runtime
+    runtime = load(options.bundle, Level.REPLAY, plugins=plugins, device="cpu", backend="torch").runtime
     out: Path = options.out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:

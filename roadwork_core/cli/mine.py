@@ -107,7 +107,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
 def _loaded(options: argparse.Namespace) -> Predictor:
     from roadwork_core.bundle import load
 
-    return load(options.bundle, device=options.device)
+    return load(options.bundle, device=options.device, backend="torch")
 
 
 def _check(options: argparse.Namespace) -> None:

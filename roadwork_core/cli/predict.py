@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from roadwork_core.backends import add_option
+
 if TYPE_CHECKING:
-    from roadwork_core.bundle import Bundle, Prediction, Predictor, Source
+    from roadwork_core.bundle import Prediction, Predictor, Source
     from roadwork_core.bundle.ray_predictor import RayPredictor
     from roadwork_core.console import Console
 
@@ -56,6 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--actors", type=_positive, metavar="N", help="ray: how many actors (default: as many as the cluster holds)"
     )
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="cpu, cuda, ... (default: a GPU if any)")
+    add_option(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object per picture and line")
     form.add_argument("--csv", action="store_true", help="print a table as CSV")
@@ -90,7 +93,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
             )
 
         if options.out is not None:
-            total, failed = _to_file(options, predictor.bundle, sources, stream, console)
+            total, failed = _to_file(options, predictor, sources, stream, console)
         else:
             write = _writer(options, predictor, console)
             failed = total = 0
@@ -115,6 +118,7 @@ def _predictor(options: argparse.Namespace) -> Iterator[Predictor | RayPredictor
         with ray_predictor(
             options.bundle,
             device=options.device,
+            backend=options.backend,
             batch_size=options.batch_size,
             workers=options.workers or 1,
             threads=options.threads,
@@ -129,6 +133,7 @@ def _predictor(options: argparse.Namespace) -> Iterator[Predictor | RayPredictor
     yield load(
         options.bundle,
         device=options.device,
+        backend=options.backend,
         batch_size=options.batch_size,
         workers=options.workers,
         threads=options.threads,
@@ -137,7 +142,7 @@ def _predictor(options: argparse.Namespace) -> Iterator[Predictor | RayPredictor
 
 def _to_file(
     options: argparse.Namespace,
-    bundle: Bundle,
+    predictor: Predictor | RayPredictor,
     sources: Iterator[Source],
     stream: Callable[[Iterable[Source]], Iterator[Prediction]],
     console: Console,
@@ -148,7 +153,9 @@ def _to_file(
     from roadwork_core.bundle.journal import Journal
 
     names = ("must_answer", "device", "batch_size", "threads")
+    bundle = predictor.bundle
     asked = {"bundle_id": bundle.id, "policy": bundle.policy_for(mode=options.mode, policy=options.policy)}
+    asked["backend"] = predictor.backend
     with closing(Journal(options.out, asked | {name: getattr(options, name) for name in names})) as journal:
         pending = journal.rest(sources)
         if journal.answered:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..backends import resolve
 from ..bundle import Level, verify
 from ..bundle.format import GOLDEN_INPUTS
 from ..errors import Problem, UsageError, VerificationError
@@ -26,14 +27,18 @@ SCHEMA_OF_A_CHALLENGE = "roadwork.challenge/1"
 
 
 def verified(path: Path, plugins: Plugins, console: Console, *, device: str = "cpu") -> tuple[Bundle, Runtime]:
-    """The bundle, replayed on `device`. Raises VerificationError with every failure, UsageError where there is none."""
+    """The bundle, replayed on `device` by all that can compute it, and what would serve it there.
+
+    Raises VerificationError with every failure, UsageError where there is no bundle.
+    """
     found = verify(path, Level.REPLAY, plugins, device=device)
     for warning in found.warnings:
         console.warn(warning)
     found.raise_for_failures()
-    if found.bundle is None or found.runtime is None:
+    if found.bundle is None:
         raise VerificationError("the bundle could not be read", path=path)
-    return found.bundle, found.runtime
+    serves = resolve("auto", carries_onnx=found.bundle.carries_onnx, device=device)
+    return found.bundle, found.runtimes[serves]
 
 
 def latency(runtime: Runtime) -> dict[str, float]:

@@ -187,6 +187,10 @@ class Bundle:
     golden: int = option(
         default=8, minimum=1, maximum=64, help="pictures of val_calib kept to prove that the bundle works"
     )
+    onnx: Literal["auto", "on", "off"] = option(
+        default="auto",
+        help="carry the network in ONNX too, which a CPU computes faster: where it can be had, always, or never",
+    )
 
 
 @section

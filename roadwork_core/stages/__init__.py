@@ -35,8 +35,8 @@ class Stage:
         return self._module().run(ctx)
 
     def outside(self, ctx: StageContext) -> Any:
-        """JSON value of what the stage depends on outside the run directory (the data set's files)."""
-        module = self._module() if self.name == "prepare" else None
+        """JSON value of what the stage depends on outside the run directory: data, what is installed."""
+        module = self._module() if self.name in ("prepare", "bundle") else None
         return module.fingerprint_inputs(ctx) if module else None
 
     def _module(self) -> Any:

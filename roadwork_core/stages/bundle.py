@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roadwork_core import __version__
+from roadwork_core.backends import onnx_can_be_written
 from roadwork_core.bundle import golden
 from roadwork_core.bundle.deciding import Decider, decider_of
+from roadwork_core.bundle.format import ONNX
 from roadwork_core.bundle.license import license_text
 from roadwork_core.bundle.runtime import make_scorer
 from roadwork_core.bundle.write import Contents, emit, serving_modes
 from roadwork_core.component import component_info
 from roadwork_core.errors import Problem, RoadworkError, VerificationError
+from roadwork_core.extras import how_to_install
 from roadwork_core.files import digest_json
 from roadwork_core.policies import read_scores
 from roadwork_core.report.card import Card, model_card
@@ -26,6 +29,7 @@ from roadwork_core.report.html import split_rows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from roadwork_core.bundle.onnx_writing import CarriedNetwork
     from roadwork_core.inference import Scorer
     from roadwork_core.runs import StageContext
 
@@ -56,6 +60,9 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
         raise RoadworkError(f"the fitted policy {name} cannot be restored: {reason}")
     scorer = make_scorer(model, weights, ctx.plugins)
     pictures, logits = _golden(ctx, scorer, decider)
+    network = _in_onnx(ctx, scorer, pictures, weights)
+    if network is not None:
+        model["onnx"] = network.described
     contents = Contents(
         manifest=_manifest(ctx, model, metrics, report, scorer, active),
         model=model,
@@ -67,6 +74,7 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
         spec=_spec_text(ctx),
         card=model_card(_card(ctx, model, metrics, report, policies, modes_of, active)),
         license=license_text(ctx.spec.bundle.license),
+        extra={} if network is None else {ONNX: network.content},
     )
     found = emit(contents, ctx.folder / ctx.spec.name, ctx.plugins)
     files = found.bundle.manifest["files"] if found.bundle else {}
@@ -74,7 +82,36 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
         "bundle_id": found.bundle.id if found.bundle else None,
         "bytes": sum(entry["size"] for entry in files.values()),
         "golden": len(pictures),
+        "onnx": None if network is None else network.described["difference"],
     }
+
+
+def fingerprint_inputs(ctx: StageContext) -> Any:
+    """What the bundle depends on beside the run: whether a network in ONNX can be had, where the spec leaves it to
+    that."""
+    return {"onnx": onnx_can_be_written()} if ctx.spec.bundle.onnx == "auto" else None
+
+
+def _in_onnx(ctx: StageContext, scorer: Scorer, pictures: Sequence[Any], weights: Path) -> CarriedNetwork | None:
+    """The network in ONNX, or None where the spec does not want it, or leaves it to what can be had.
+
+    Raises RoadworkError where the spec wants it and it cannot be had or computes otherwise.
+    """
+    wanted = ctx.spec.bundle.onnx
+    if wanted == "off":
+        return None
+    if wanted == "auto" and not onnx_can_be_written():
+        ctx.console.detail(f"no network in ONNX: its libraries are not installed ({how_to_install('onnx')})")
+        return None
+    from roadwork_core.bundle.onnx_writing import carried_network
+
+    try:
+        return carried_network(scorer, pictures, weights, golden.TOLERANCE)
+    except RoadworkError as error:
+        if wanted == "on":
+            raise
+        ctx.console.warn(f"the bundle computes with torch alone: {error.message}")
+        return None
 
 
 def active_policy(ctx: StageContext) -> str:

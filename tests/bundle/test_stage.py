@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +17,12 @@ from safetensors.numpy import load_file, save_file
 
 from roadwork_core import component
 from roadwork_core.bundle import load, verify
+from roadwork_core.bundle.format import ONNX
 from roadwork_core.bundle.runtime import make_scorer
 from roadwork_core.console import Console
 from roadwork_core.data.sample import Row
 from roadwork_core.data.table import write_rows
-from roadwork_core.errors import RoadworkError, VerificationError
+from roadwork_core.errors import RoadworkError, UsageError, VerificationError
 from roadwork_core.policies import scores_csv
 from roadwork_core.runs import Run, StageContext
 from roadwork_core.spec.model import Evaluate
@@ -98,7 +100,7 @@ def named(kind: str, name: str) -> Any:
     return Named()
 
 
-def context(run: Run, stage: str) -> StageContext:
+def context(run: Run, stage: str, onnx: str = "off") -> StageContext:
     spec = SimpleNamespace(
         name="toy",
         seed=1,
@@ -112,7 +114,7 @@ def context(run: Run, stage: str) -> StageContext:
         optimizer=SimpleNamespace(component=named("optimizer", "descent")),
         data=SimpleNamespace(max_pixels=1_000_000, component=named("dataset", "colours")),
         bundle=SimpleNamespace(
-            active="careful", fallback="threshold", license="MIT", description="Red or blue.", golden=6
+            active="careful", fallback="threshold", license="MIT", description="Red or blue.", golden=6, onnx=onnx
         ),
     )
     folder = run.fresh(stage)
@@ -130,18 +132,21 @@ def context(run: Run, stage: str) -> StageContext:
     )
 
 
-def carry_out(run: Run, stage: str) -> Any:
-    ctx = context(run, stage)
+def carry_out(run: Run, stage: str, onnx: str = "off") -> Any:
+    ctx = context(run, stage, onnx)
     result = (evaluate_stage if stage == "evaluate" else bundle_stage).run(ctx)
     ctx.folder.rename(run.folder(stage))
     return result
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+@pytest.fixture(scope="module", params=["off", "on"])
+def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """With and without a network in ONNX, which then is what computes."""
     run = make_run(tmp_path_factory.mktemp("run"))
     carry_out(run, "evaluate")
-    carry_out(run, "bundle")
+    carry_out(run, "bundle", request.param)
+    backend = load(run.folder("bundle") / "toy", plugins=toy.plugins(), device="cpu").backend
+    assert backend == {"off": "torch", "on": "onnx"}[request.param]
     return run
 
 
@@ -199,7 +204,8 @@ def test_the_stages_are_deterministic(finished: Run, tmp_path: Path) -> None:
         return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     for stage in ("evaluate", "bundle"):
-        ctx = context(finished, stage)
+        onnx = "on" if (finished.folder("bundle") / "toy" / ONNX).exists() else "off"
+        ctx = context(finished, stage, onnx)
         (evaluate_stage if stage == "evaluate" else bundle_stage).run(ctx)
         assert content(ctx.folder) == content(finished.folder(stage))
         ctx.folder.rename(tmp_path / stage)
@@ -261,3 +267,34 @@ def test_a_fallback_that_itself_fails_on_test_stops_the_evaluation(tmp_path: Pat
     toy.edit(run.path / "fit/policies/threshold.json", lambda d: d["state"].update(fault="nan_score"))
     with pytest.raises(RoadworkError, match="no decision on sample 0 of test: threshold gave a score"):
         carry_out(run, "evaluate")
+
+
+def refuse(*_: Any) -> None:
+    raise UsageError("torch cannot write this network as ONNX: Unsupported: an operator")
+
+
+def test_a_network_that_cannot_be_had_in_onnx_is_left_out_unless_the_spec_asks_for_it(
+    evaluated: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("roadwork_core.bundle.onnx_writing.carried_network", refuse)
+    with pytest.raises(UsageError, match="cannot write this network"):
+        carry_out(evaluated, "bundle", "on")
+    shutil.rmtree(evaluated.fresh("bundle"))
+    assert carry_out(evaluated, "bundle", "auto")["onnx"] is None
+    assert "the bundle computes with torch alone: torch cannot write this network" in capsys.readouterr().err
+    assert not (evaluated.folder("bundle") / "toy" / ONNX).exists()
+
+
+def test_auto_asks_for_what_is_installed_and_so_does_the_fingerprint(
+    evaluated: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def inputs(onnx: str) -> Any:
+        ctx = context(evaluated, "bundle", onnx)
+        shutil.rmtree(ctx.folder)
+        return bundle_stage.fingerprint_inputs(ctx)
+
+    there = inputs("auto")
+    monkeypatch.setattr("roadwork_core.backends._are_there", lambda *_: False)
+    assert inputs("auto") != there
+    assert inputs("on") == inputs("off")
+    assert carry_out(evaluated, "bundle", "auto")["onnx"] is None

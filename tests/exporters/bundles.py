@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from roadwork_core.bundle.deciding import decider_of
-from roadwork_core.bundle.golden import expected_document, write_pictures
+from roadwork_core.bundle.format import ONNX
+from roadwork_core.bundle.golden import TOLERANCE, expected_document, write_pictures
+from roadwork_core.bundle.onnx_writing import carried_network
 from roadwork_core.bundle.runtime import make_scorer
 from roadwork_core.bundle.write import emit
 from roadwork_core.files import digest_json
@@ -48,8 +50,10 @@ def make_bundle(
     tta: Mapping[str, Any] | None = None,
     size: tuple[int, int] = (40, 50),
     active: str = "hybrid",
+    onnx: bool = False,
 ) -> Path:
-    """Emits a bundle with the policies threshold, scrc and hybrid, fitted around its own logits."""
+    """Emits a bundle with the policies threshold, scrc and hybrid, fitted around its own logits; with `onnx` it carries
+    its network in ONNX."""
     plugins = Plugins.load()
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -87,6 +91,9 @@ def make_bundle(
     golden = [torch.from_numpy(p.transpose(2, 0, 1).copy()) for p in smooth_pictures(6, *size)]
     scorer = make_scorer(model, folder / "weights.safetensors", plugins)
     logits = scorer.logits(golden)
+    carried = carried_network(scorer, golden, folder / "weights.safetensors", TOLERANCE) if onnx else None
+    if carried is not None:
+        model["onnx"] = carried.described
     policies = _policies(logits[:, 1] - logits[:, 0], digest, plugins)
     decider = decider_of(policies, plugins, active=active, fallback="threshold", num_classes=2, positive=1)
     (folder / "toy").mkdir()
@@ -106,6 +113,7 @@ def make_bundle(
         modes_of={"threshold": "fast", "scrc": "accurate", "hybrid": "hybrid"},
         golden_inputs=write_pictures(golden),
         golden_expected=expected_document(logits, decider, toy.LABELS),
+        extra={} if carried is None else {ONNX: carried.content},
     )
     emit(contents, folder / "bundle", plugins)
     return folder / "bundle"

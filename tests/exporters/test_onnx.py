@@ -120,24 +120,33 @@ def test_a_changed_file_is_refused(file: str, exported: tuple[Path, Path], tmp_p
     assert f"{file} was changed" in done.stderr
 
 
+def test_nothing_in_the_folder_tells_where_it_was_written(exported: tuple[Path, Path]) -> None:
+    for path in (path for path in exported[1].rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        for place in (sys.prefix, str(Path.cwd()), str(Path.home())):
+            assert place.encode() not in content, path
+
+
 def test_a_network_that_answers_otherwise_is_never_handed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import torch
     from roadwork_exporters import onnx_export
 
-    bundle = make_bundle(tmp_path)
-    write = onnx_export._write_network
+    from roadwork_core.bundle import onnx_writing
 
-    def spoil(scorer: Any, *arguments: Any) -> None:
-        bias = scorer.model.head.linear.bias
+    bundle = make_bundle(tmp_path)
+    write = onnx_writing.write_network
+
+    def spoil(model: Any, path: Path, **options: Any) -> None:
+        bias = model.head.linear.bias
         with torch.no_grad():
             bias[1] += 0.01
-        write(scorer, *arguments)
+        write(model, path, **options)
         with torch.no_grad():
             bias[1] -= 0.01
 
-    monkeypatch.setattr(onnx_export, "_write_network", spoil)
+    monkeypatch.setattr(onnx_export, "write_network", spoil)
     assert main(["export", str(bundle), "--to", "onnx", "--out", str(tmp_path / "out")]) == 4
     assert "from torch's" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -16,7 +16,6 @@ MANIFEST = "export.json"
 NETWORK = "model.onnx"
 GOLDEN_INPUTS = "golden/inputs.safetensors"
 GOLDEN_EXPECTED = "golden/expected.json"
-INPUT, OUTPUT = "pixel_values", "logits"
 
 
 def seal(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from roadwork_core.bundle import Bundle, Prediction
 from roadwork_core.bundle.deciding import Decider, decider_of
 from roadwork_core.bundle.golden import replay
+from roadwork_core.bundle.onnx_network import INPUT, LOGITS
 from roadwork_core.data.decode import decode
 from roadwork_core.data.preprocessing import Preprocessing
 from roadwork_core.errors import Problem, RoadworkError
@@ -166,7 +167,7 @@ class OnnxPredictor:
             for start in range(0, len(alike), self.batch_size):
                 chunk = alike[start : start + self.batch_size]
                 inputs = normalise(self.preprocessing, np.stack([np.asarray(pixels) for _, _, pixels in chunk]))
-                (answers,) = self.session.run([fmt.OUTPUT], {fmt.INPUT: inputs})
+                (answers,) = self.session.run([LOGITS], {INPUT: inputs})
                 for (view, sample, _), answer in zip(chunk, answers, strict=True):
                     logits[view, sample] = answer
         return self.tta.fuse(logits)

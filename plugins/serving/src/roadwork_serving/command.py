@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from roadwork_core.backends import add_option
+
 from .settings import MIB, TOKEN_VARIABLE, Settings, read_token
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--port", type=_number(0, 65535), default=default.port, help="port, 0 for any free one (default: %(default)s)"
     )
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="cpu, cuda, ... (default: a GPU if any)")
+    add_option(parser)
     parser.add_argument(
         "--workers", type=_number(1, 1024), metavar="N", help="requests computed at once (default: cores / threads)"
     )
@@ -128,6 +131,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
         host=options.host,
         port=options.port,
         device=options.device,
+        backend=options.backend,
         workers=options.workers,
         threads=options.threads,
         batch_size=options.batch_size,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from roadwork_core.backends import NAMES
 from roadwork_core.compute_threads import cores
 from roadwork_core.errors import ExitCode, RoadworkError
 
@@ -108,12 +109,12 @@ async def _run(service: Service, listener: socket.socket, console: Console) -> i
 def _announce(service: Service, listener: socket.socket, console: Console) -> None:
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    bundle = service.current.bundle
+    bundle, backend = service.current.bundle, service.current.predictor.backend
     if console.as_json:
-        facts = {"url": url, "pid": os.getpid(), "bundle": bundle.name, "bundle_id": bundle.id}
+        facts = {"url": url, "pid": os.getpid(), "bundle": bundle.name, "bundle_id": bundle.id, "backend": backend}
         console.json({"schema": "roadwork.serve/1", **facts, "workers": service.workers})
     else:
-        console.out(f"{bundle.name} on {url} ({service.workers} workers; Ctrl-C ends it)")
+        console.out(f"{bundle.name} on {url} ({service.workers} workers, {NAMES[backend]}; Ctrl-C ends it)")
         console.stdout.flush()
 
 

@@ -52,6 +52,7 @@ def load_bundle(path: Path, settings: Settings) -> Loaded:
             path.resolve(),
             settings.verify,
             device=settings.device,
+            backend=settings.backend,
             batch_size=settings.batch_size,
             workers=settings.workers,
             threads=settings.threads,

@@ -22,6 +22,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     device: str = "auto"
+    backend: str = "auto"
     workers: int | None = None
     threads: int = 1
     batch_size: int | None = None
