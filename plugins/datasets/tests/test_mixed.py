@@ -15,10 +15,10 @@ from roadwork_datasets import HuggingFace, ImageFolder, Manifest, Mixed, MixedSo
 from roadwork_datasets.mixing import Mix, fitting, thinned
 
 from roadwork_core.data.sample import Sample
-from roadwork_core.errors import DataError
+from roadwork_core.errors import DataError, SpecError
 from roadwork_core.kinds import DatasetContext
 from roadwork_core.plugins import Plugins
-from roadwork_core.spec import load_spec
+from roadwork_core.spec import resolve_component
 
 from .natix_files import columns_of, jpeg, natix, write
 
@@ -227,55 +227,33 @@ def test_splits_of_some_only_are_refused_with_what_to_write(tmp_path: Path) -> N
         ([{"name": "x", "share": 0.5}, {}], 'the source "image_folder" has no share'),
     ],
 )
-def test_what_cannot_be_mixed_is_refused_by_spec_check(
-    tmp_path: Path, sources: list[dict[str, Any]], message: str
-) -> None:
-    tables = "\n".join(
-        "[[data.sources]]\n"
-        + "".join(f"{key} = {value!r}\n" for key, value in source.items())
-        + 'dataset = { use = "image_folder", root = "x" }'
-        for source in sources
-    )
-    with pytest.raises(Exception, match=message):
-        load_spec(spec(tables, tmp_path), Plugins.load())
-
-
-def spec(tables: str, tmp_path: Path) -> Path:
-    path = tmp_path / "mix.toml"
-    path.write_text(
-        f'spec_version = 1\nname = "mix"\n[data]\nuse = "mixed"\n{tables}\n[backbone]\nuse = "small_cnn"\n'
-        '[head]\nuse = "linear"\n[loss]\nuse = "cross_entropy"\n[optimizer]\nuse = "adamw"\n[scheduler]\n'
-        'use = "constant"\n[train]\nepochs = 1\n[policy.threshold]\nuse = "threshold"\n'
-    )
-    return path
+def test_what_cannot_be_mixed_is_refused_by_spec_check(sources: list[dict[str, Any]], message: str) -> None:
+    tables = [{**source, "dataset": {"use": "image_folder", "root": "x"}} for source in sources]
+    with pytest.raises(SpecError, match=message):
+        resolve_component("dataset", {"use": "mixed", "sources": tables}, Plugins.load())
 
 
 def test_a_spec_with_a_mix_of_real_and_drawn_pictures_is_prepared_as_it_says(tmp_path: Path) -> None:
     """Drawn pictures are in train alone, the others in every split."""
+    import numpy as np
+
     from roadwork_core.data.assignment import assign_splits
+    from roadwork_core.spec.model import Splits
 
     real = sized(tmp_path, "real", {"a": 40, "b": 40})
-    text = f"""
-[[data.sources]]
-name = "real"
-split = "real"
-dataset = {{ use = "image_folder", root = "{real.root}" }}
-[[data.sources]]
-name = "drawn"
-split = "train"
-labels = {{ roadwork = "a", no_roadwork = "b" }}
-dataset = {{ use = "synthetic_roadwork", n = 8, width = 32, height = 24 }}
-[data.splits.assign]
-real = ["train", "val_select", "val_calib", "test"]
-"""
-    data = load_spec(spec(text, tmp_path), Plugins.load()).spec.data
-    samples = data.component.build(DatasetContext(cache_dir=tmp_path / "cache", seed=0))
-    import numpy as np
+    drawn = {"use": "synthetic_roadwork", "n": 8, "width": 32, "height": 24}
+    sources = [
+        {"name": "real", "split": "real", "dataset": {"use": "image_folder", "root": real.root}},
+        {"name": "drawn", "split": "train", "labels": {"roadwork": "a", "no_roadwork": "b"}, "dataset": drawn},
+    ]
+    mixed = resolve_component("dataset", {"use": "mixed", "sources": sources}, Plugins.load())
+    wanted = Splits(assign={"real": ("train", "val_select", "val_calib", "test")})
+    samples = mixed.build(DatasetContext(cache_dir=tmp_path / "cache", seed=0))
 
     numbers = np.arange(len(samples))
     targets = np.array([sample.label == "a" for sample in samples], dtype=np.int64)
     names = [str(number) for number in numbers]
-    splits = assign_splits(samples, targets, numbers, names, data.splits, [], seed=0).splits
+    splits = assign_splits(samples, targets, numbers, names, wanted, [], seed=0).splits
     held = {split: Counter(s.source for s, of in zip(samples, splits, strict=True) if of == split) for split in splits}
     assert {split for split, sources in held.items() if sources["drawn"]} == {"train"}
     assert {split for split, sources in held.items() if sources["real"]} == {
