@@ -186,7 +186,8 @@ def _report(error: BaseException, console: Console, with_traceback: bool) -> int
         console.error(str(problem))
     try:
         if console.as_json:
-            console.json({"errors": [problem.to_json() for problem in problems], "exit_code": int(code)})
+            errors = [problem.to_json() for problem in problems]
+            console.json({"status": "error", "errors": errors, "exit_code": int(code)})
         sys.stdout.flush()
     except OSError:  # what went wrong may be the output itself: a full disk, a reader that left
         _drop_output()

@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def handle(options: argparse.Namespace, console: Console) -> int:
     from roadwork_core.bundle.runtime import make_decider
     from roadwork_core.errors import ExitCode, UsageError
-    from roadwork_core.evaluation.drift import SCHEMA, compare_served
+    from roadwork_core.evaluation.drift import SCHEMA, Status, compare_served
     from roadwork_core.plugins import Plugins
 
     from .bundle import _read
@@ -66,9 +66,6 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     reference = _served(place, bundle) if place else None
     if reference is None:
         console.info("no reference scores: only the abstention rate and labels can be compared (--reference FILE)")
-    for what, part in (("--scores", served), ("the reference", reference)):
-        if part is not None and len(part.scores) < 2:
-            raise UsageError(f"{what} has fewer than two rows")
     found = compare_served(
         served,
         reference,
@@ -79,6 +76,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     )
     document = {
         "schema": SCHEMA,
+        "status": found["status"],
         "bundle_id": bundle.id,
         "policy": name,
         "reference": str(place) if place else None,
@@ -89,7 +87,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
         console.json(document)
     else:
         _print(document, console)
-    return ExitCode.VERIFICATION if document["drift"] else ExitCode.OK
+    return {Status.DRIFT: ExitCode.VERIFICATION, Status.NOT_COMPARED: ExitCode.FAILED}.get(found["status"], ExitCode.OK)
 
 
 def _served(path: Path, bundle: Bundle, days: float | None = None) -> Served:

@@ -88,6 +88,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     document = {
         "schema": SCHEMA,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "status": "promoted" if verdict.promoted else "not_promoted",
         "promoted": verdict.promoted,
         "reason": verdict.reason,
         "metric": options.metric,

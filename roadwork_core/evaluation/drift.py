@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
+from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,14 +41,26 @@ MOST_FEATURES = 500
 NOT_SELECTED = "not selected"
 
 
+class Status(StrEnum):
+    """What a comparison came to."""
+
+    SAME = "same"
+    DRIFT = "drift"
+    NOT_COMPARED = "not_compared"
+
+
 @frozen(kw_only=True)
 class Check:
-    """One comparison: `value` of `what`, and how probable one as large is where nothing has changed."""
+    """One comparison: `value` of `what`, and how probable one as large is where nothing has changed.
+
+    `least` is the smallest p-value that so many samples could have given, whatever they had held.
+    """
 
     name: str
     what: str
     value: float
     p: float
+    least: float
     says: str
 
 
@@ -64,7 +78,12 @@ def compare_served(
     """The parts of `roadwork.drift/1` that follow from the data. `document` is the policy's, `evidence` the bundle's.
 
     Every test's p-value is adjusted for their number (Holm); `alpha` is the probability of one false alarm in all.
+    Where nothing could have differed, for want of samples or of anything to hold them against, `status` says so.
     """
+    for part, said in ((served, "what was served"), (reference, "the reference")):
+        if part is not None and len(part.scores) < 2:
+            why = f"{said} has {'one row alone' if len(part.scores) else 'no row with logits of this bundle'}"
+            return {"n": len(served.scores), "checks": [], **_not_compared(why, document.get("guarantee"))}
     name = str(document["name"])
     decided = decider.decide(served.scores.logits, policy=name).decisions
     checks = []
@@ -87,12 +106,34 @@ def compare_served(
             "value": check.value,
             "p": check.p,
             "p_adjusted": float(p),
+            "p_least": check.least,
             "differs": bool(p <= alpha),
             "says": check.says,
         }
         for check, p in zip(checks, adjusted, strict=True)
     ]
-    return {"n": len(served.scores), "checks": rows, **_verdict(rows, document.get("guarantee"), bool(promised))}
+    found = {"n": len(served.scores), "checks": rows}
+    if not checks:
+        why = "there are no scores of the evidence, and no labels that a guarantee could be held against"
+        return {**found, **_not_compared(why, document.get("guarantee"))}
+    least = min(1.0, min(check.least for check in checks) * len(checks))
+    if least > alpha and not any(row["differs"] for row in rows):
+        why = f"of so few samples no difference, however large, has a p-value below {least:.2g}, and alpha is {alpha:g}"
+        return {**found, **_not_compared(why, document.get("guarantee"))}
+    return {**found, **_verdict(rows, document.get("guarantee"), bool(promised))}
+
+
+def _not_compared(why: str, guarantee: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {
+        "status": Status.NOT_COMPARED,
+        "drift": None,
+        "guarantee": "untested" if _promises(guarantee) else "none",
+        "text": f"Nothing could be compared: {why}.",
+    }
+
+
+def _promises(guarantee: Mapping[str, Any] | None) -> bool:
+    return bool(guarantee) and (guarantee or {}).get("kind") != "none"
 
 
 def _two_samples(
@@ -117,7 +158,8 @@ def _two_samples(
     found = []
     for name, what, statistic, says in tests:
         value, p = permutation_test(statistic, groups, mine, permutations=permutations, seed=seed)
-        found.append(Check(name=name, what=what, value=value, p=p, says=says))
+        least = _least(groups, mine, permutations)
+        found.append(Check(name=name, what=what, value=value, p=p, least=least, says=says))
     if served.features is not None and reference.features is not None:
         found.append(_of_features(reference.features, served.features, groups, mine, permutations, seed))
     return found
@@ -139,8 +181,19 @@ def _of_features(
     statistic = squared_mmd(np.concatenate([before, now])[kept])
     value, p = permutation_test(statistic, codes, mine[kept], permutations=permutations, seed=seed)
     return Check(
-        name="features", what="squared_mmd", value=value, p=p, says=f"maximum mean discrepancy of {len(kept)} samples"
+        name="features",
+        what="squared_mmd",
+        value=value,
+        p=p,
+        least=_least(codes, mine[kept], permutations),
+        says=f"maximum mean discrepancy of {len(kept)} samples",
     )
+
+
+def _least(groups: NDArray[np.int64], mine: NDArray[np.bool_], permutations: int) -> float:
+    """The smallest p-value of a permutation test: the one assignment among all, or among those that are drawn."""
+    ways = comb(len(np.unique(groups)), len(np.unique(groups[mine])))
+    return max(1.0 / (1 + permutations), 1.0 / ways)
 
 
 def _groups(first: Scores, second: Scores) -> NDArray[np.int64]:
@@ -155,9 +208,15 @@ def _against_evidence(decided: Decisions, coverage: Mapping[str, Any]) -> Check:
     answered = round(float(coverage["value"]) * n)
     now = int((~decided.abstain).sum())
     p = fisher_exact((now, len(decided)), (answered, n)) if n else 1.0
+    extremes = [fisher_exact((most, len(decided)), (answered, n)) for most in (0, len(decided))] if n else [1.0]
     says = f"answers {now} of {len(decided)} served samples, {answered} of {n} in the bundle's evidence"
     return Check(
-        name="abstention", what="difference", value=abs(now / len(decided) - float(coverage["value"])), p=p, says=says
+        name="abstention",
+        what="difference",
+        value=abs(now / len(decided) - float(coverage["value"])),
+        p=p,
+        least=min(extremes),
+        says=says,
     )
 
 
@@ -209,6 +268,7 @@ def _coverage_check(
         what=f"of {part}",
         value=covered / n,
         p=beta_binomial_cdf(covered, n, rank, calibration + 1 - rank),
+        least=beta_binomial_cdf(0, n, rank, calibration + 1 - rank),
         says=f"{covered} of {n} sets hold their label, {covered / n:.1%} [{bounds.low:.1%}, {bounds.high:.1%}],"
         f" where {guarantee['coverage_at_least']:.1%} is promised",
     )
@@ -217,24 +277,27 @@ def _coverage_check(
 def _error_check(errors: int, n: int, guarantee: Mapping[str, Any]) -> Check:
     target = float(guarantee["target_error"])
     if not n:
-        return Check(name="error", what="of answers", value=0.0, p=1.0, says="no labelled sample is answered")
+        return Check(
+            name="error", what="of answers", value=0.0, p=1.0, least=1.0, says="no labelled sample is answered"
+        )
     bounds = clopper_pearson(errors, n)
     return Check(
         name="error",
         what="of answers",
         value=errors / n,
         p=binomial_at_least(errors, n, target),
+        least=binomial_at_least(n, n, target),
         says=f"{errors} of {n} answers are wrong, {errors / n:.1%} [{bounds.low:.1%}, {bounds.high:.1%}],"
         f" where at most {target:.1%} is promised",
     )
 
 
 def _verdict(rows: list[dict[str, Any]], guarantee: Mapping[str, Any] | None, tested: bool) -> dict[str, Any]:
-    """`drift`, `guarantee`: stands, refuted, unsupported or none, and both in words."""
+    """`status` and `drift`, `guarantee`: stands, refuted, unsupported or none, and all in words."""
     differing = [row for row in rows if row["differs"]]
     refuted = [row for row in differing if row["check"] in ("coverage", "error")]
     moved = list(dict.fromkeys(row["check"] for row in differing if row not in refuted))
-    given = bool(guarantee) and (guarantee or {}).get("kind") != "none"
+    given = _promises(guarantee)
     if refuted:
         state = "refuted"
         words = f"The guarantee no longer stands: {'; '.join(row['says'] for row in refuted)}."
@@ -251,4 +314,9 @@ def _verdict(rows: list[dict[str, Any]], guarantee: Mapping[str, Any] | None, te
         state, words = "stands", "Nothing found speaks against the guarantee, which is no proof that it holds."
     else:
         state, words = "none", "No difference was found. The policy has no guarantee that could be tested."
-    return {"drift": bool(differing), "guarantee": state, "text": words}
+    return {
+        "status": Status.DRIFT if differing else Status.SAME,
+        "drift": bool(differing),
+        "guarantee": state,
+        "text": words,
+    }

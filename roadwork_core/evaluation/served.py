@@ -52,16 +52,14 @@ def served_of_store(
 
     Those that were kept without logits are left out. A picture that was asked about again and again is one group.
     Labels that are none of the classes count as not there; features only where every prediction has some, of one
-    length. Raises UsageError where no prediction is left, and for logits of another number of classes.
+    length. Where no prediction is left, there are no rows. Raises UsageError for logits of another number of classes.
     """
     found: deque[Recorded] = deque(maxlen=LATEST)
     for one in store.read(bundle_id=bundle_id, since=since, features=False):
         if one.seen.logits is not None:
             found.append(one)
     if not found:
-        raise UsageError(
-            f"holds no prediction with logits of the bundle {bundle_id[:12]}", path=store.path, hint="is it served?"
-        )
+        return Served(scores=Scores(logits=np.empty((0, len(labels))), labels=None, groups=None))
     lengths = {len(one.seen.logits or ()) for one in found}
     if lengths != {len(labels)}:
         raise UsageError(f"has logits of {max(lengths)} classes, the bundle {len(labels)}", path=store.path)

@@ -183,8 +183,9 @@ def test_an_infeasible_guarantee_says_so(shell: Shell) -> None:
 def test_an_error_in_json_is_as_described(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["spec", "check", "nowhere.toml", "--json"]) == ExitCode.USAGE
     document = json.loads(capsys.readouterr().out)
-    assert set(document) == {"errors", "exit_code"}
-    assert '`{"errors": [{' + ", ".join(f'"{key}"' for key in document["errors"][0]) + "}" in page("cli.md")
+    assert set(document) == {"status", "errors", "exit_code"}
+    keys = ", ".join(f'"{key}"' for key in document["errors"][0])
+    assert '`{"status": "error", "errors": [{' + keys + "}" in page("cli.md")
 
 
 @pytest.mark.parametrize("split", SPLITS)

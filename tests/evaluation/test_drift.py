@@ -226,24 +226,78 @@ def test_a_store_of_nothing_that_could_be_compared_says_so(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = keep(tmp_path / "f.sqlite", scores(5, 2), "another bundle", name="n", labelled=5)
-    assert main(["drift", str(bundle), "--scores", str(store)]) == 2
-    assert "holds no prediction with logits of the bundle" in capsys.readouterr().err
+    assert main(["drift", str(bundle), "--scores", str(store)]) == 1
+    said = capsys.readouterr().out
+    assert said == "Nothing could be compared: what was served has no row with logits of this bundle.\n"
     good = write(tmp_path / "good.csv", scores(20, 1))
     assert main(["drift", str(bundle), "--scores", str(good), "--days", "3"]) == 2
     assert "--days is for a feedback store" in capsys.readouterr().err
+
+
+def test_nothing_to_compare_with_is_no_absence_of_drift(tmp_path: Path) -> None:
+    """Neither scores of the evidence nor its abstention rate, and no labels."""
+    unlabelled = Scores(logits=scores(300, 1, shift=9.0).logits, labels=None, groups=None)
+    for use, guarantee in (("threshold", "none"), ("conformal", "untested")):
+        found = drift(fitted(tmp_path, use), unlabelled)
+        assert (found["status"], found["drift"], found["checks"]) == ("not_compared", None, [])
+        assert found["guarantee"] == guarantee
+        assert found["text"].startswith("Nothing could be compared: there are no scores of the evidence")
+
+
+@pytest.mark.parametrize(
+    ("served", "status"), [(0, "not_compared"), (1, "not_compared"), (2, "not_compared"), (3, "drift")]
+)
+def test_so_few_rows_that_no_difference_would_show_are_not_compared(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], served: int, status: str
+) -> None:
+    """Two of 20 rows can be chosen in 190 ways, so no p-value is below 1/190, and there are three tests."""
+    identity = json.loads((bundle / "bundle.json").read_bytes())["bundle_id"]
+    reference = write(tmp_path / "before.csv", scores(18, 1))
+    store = keep(tmp_path / "now.sqlite", scores(served, 2, shift=99.0), identity, name="n", labelled=0)
+    words = ["drift", str(bundle), "--scores", str(store), "--reference", str(reference)]
+    assert main([*words, "--json"]) == {"not_compared": 1, "drift": 4}[status]
+    found = json.loads(capsys.readouterr().out)
+    assert (found["schema"], found["status"], found["n"]) == ("roadwork.drift/1", status, served)
+    assert found["drift"] is (True if status == "drift" else None)
+    if served == 2:
+        assert {row["p_least"] for row in found["checks"]} == {1 / 190}
+        assert "of so few samples no difference, however large, has a p-value below 0.016" in found["text"]
+
+
+def test_what_the_least_p_value_is_of_exact_tests(tmp_path: Path) -> None:
+    """By SciPy: every answer wrong, no set with its label, all or none answered."""
+    errors = drift(fitted(tmp_path, "selective_error", "target_error=0.1"), scores(30, 4))["checks"]
+    answered = int(errors[-1]["says"].split(" of ")[1].split()[0])
+    assert errors[-1]["p_least"] == pytest.approx(0.1**answered)
+    evidence = {"coverage": {"value": 0.75, "n": 40}}
+    unlabelled = Scores(logits=scores(12, 4).logits, labels=None, groups=None)
+    (abstention,) = drift(fitted(tmp_path, "threshold"), unlabelled, evidence=evidence)["checks"]
+    least = min(stats.fisher_exact([[now, 12 - now], [30, 10]]).pvalue for now in range(13))
+    assert abstention["p_least"] == pytest.approx(least)
+
+
+def test_a_damaged_bundle_and_drift_share_an_exit_code_and_no_status(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = write(tmp_path / "before.csv", scores(200, 1))
+    moved = write(tmp_path / "moved.csv", scores(200, 3, shift=3.0))
+    words = ["drift", str(bundle), "--scores", str(moved), "--reference", str(reference), "--json"]
+    assert main(words) == 4
+    assert json.loads(capsys.readouterr().out)["status"] == "drift"
+    (bundle / "bundle.json").write_text("{")
+    assert main(words) == 4
+    document = json.loads(capsys.readouterr().out)
+    assert (document["status"], document["exit_code"]) == ("error", 4)
 
 
 def test_wrong_usage(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = write(tmp_path / "good.csv", scores(20, 1))
     three = tmp_path / "three.csv"
     three.write_text("logit_0,logit_1,logit_2\n0,1,2\n1,2,3\n")
-    one = tmp_path / "one.csv"
-    one.write_text("logit_0,logit_1\n0,1\n")
     odd = tmp_path / "odd.csv"
     odd.write_text("logit_0,logit_1,feature_0\n0,1,x\n0,1,y\n")
     for arguments, said in (
         (["--scores", str(three)], "3 columns of logits, the bundle 2 classes"),
-        (["--scores", str(one)], "fewer than two rows"),
         (["--scores", str(odd)], "features are not all numbers"),
         (["--scores", str(good), "--alpha", "0.9"], "--alpha must lie between"),
         (["--scores", str(good), "--days", "-3"], "--days must be above 0"),

@@ -131,7 +131,7 @@ def test_a_worse_challenger_is_refused_with_a_reason_and_a_better_one_passes_the
     assert retrain(spec, champion, tmp_path, *CRIPPLED) == 4
     refused = json.loads((tmp_path / "record.json").read_bytes())
     assert json.loads((Path(refused["challenger"]["run_dir"]) / "challenge.json").read_bytes()) == refused
-    assert not refused["promoted"]
+    assert (refused["status"], refused["promoted"]) == ("not_promoted", False)
     assert refused["comparison"]["only_first"] == refused["comparison"]["only_second"] == 0
     gate = ["--to", str(live), "--champion-gate", str(tmp_path / "record.json"), "--quiet"]
     assert main(["deploy", refused["challenger"]["bundle_dir"], *gate]) == 4
@@ -141,6 +141,7 @@ def test_a_worse_challenger_is_refused_with_a_reason_and_a_better_one_passes_the
     difference = better["comparison"]["metrics"]["mcc"]["difference"]
     assert difference["level"] == 0.95
     assert difference["low"] > 0.05
+    assert (better["status"], better["promoted"]) == ("promoted", True)
     assert better["hard_negatives"]["used"] == 4
     assert main(["deploy", better["challenger"]["bundle_dir"], *gate]) == 0
     assert Deployment(live).current() == better["challenger"]["bundle_id"][:12]
