@@ -83,8 +83,22 @@ def test_temperatures_are_those_of_a_fine_grid(true: float) -> None:
     found = temperatures(true * z, labels)[0]
     assert found == pytest.approx(true, rel=0.15)
     grid = np.exp(np.linspace(-1.5, 1.7, 801))
-    nll = [-log_softmax(true * z[0] / t)[np.arange(1500), labels].mean() for t in grid]
-    assert found == pytest.approx(grid[int(np.argmin(nll))], rel=3e-3)
+    targets = np.zeros((1500, 3))
+    for row, label in enumerate(labels):
+        same = int((labels == label).sum())
+        targets[row] = [(same + 1 if other == label else 1) / (same + 3) for other in range(3)]
+    assert targets.sum(axis=1) == pytest.approx(1)
+    loss = [-(targets * log_softmax(true * z[0] / t)).sum(axis=1).mean() for t in grid]
+    assert found == pytest.approx(grid[int(np.argmin(loss))], rel=3e-3)
+
+
+@pytest.mark.parametrize("margin", [0.5, 4.0, 60.0])
+def test_answers_that_are_all_right_ask_for_no_more_certainty_than_so_many_can_give(margin: float) -> None:
+    """Ten of each class, each right by the same margin: the temperature makes them certain to 11 in 12 (Platt, 1999)."""
+    labels = np.repeat([0, 1], 10)
+    logits = np.zeros((1, 20, 2))
+    logits[0, np.arange(20), labels] = margin
+    assert temperatures(logits, labels)[0] == pytest.approx(margin / np.log(11), rel=1e-9)
 
 
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=12))

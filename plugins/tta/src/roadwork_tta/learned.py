@@ -80,12 +80,12 @@ class LearnedFusion:
 
 
 def temperatures(logits: Logits, labels: NDArray[np.int64]) -> Floats:
-    """For each view the temperature of least negative log-likelihood, (V, n, C) and (n,) to (V,).
+    """For each view the temperature of least cross-entropy with `softened` labels, (V, n, C) and (n,) to (V,).
 
-    The likelihood is concave in 1 / T, so its slope changes sign once: bisection on log T to the last bits.
+    It is convex in 1 / T, so its slope changes sign once: bisection on log T to the last bits.
     """
     low, high = np.full(len(logits), -_BOUND), np.full(len(logits), _BOUND)
-    own = np.take_along_axis(logits, labels[None, :, None], axis=-1)[..., 0]
+    own = (softened(labels, logits.shape[-1]) * logits).sum(axis=-1)
     for _ in range(60):
         middle = (low + high) / 2
         p = np.exp(log_softmax(logits * np.exp(middle)[:, None, None]))
@@ -93,6 +93,19 @@ def temperatures(logits: Logits, labels: NDArray[np.int64]) -> Floats:
         low, high = np.where(too_sharp, low, middle), np.where(too_sharp, middle, high)
     found: Floats = np.exp(-(low + high) / 2)
     return found
+
+
+def softened(labels: NDArray[np.int64], classes: int) -> Floats:
+    """Labels, int64 (n,), as targets (n, C): n_k + 1 of n_k + C on the class k that n_k samples have, the rest shared.
+
+    For two classes those of Platt (1999, "Probabilistic outputs for support vector machines"). With plain labels, a few
+    samples that are all answered rightly would ask for certainty, and the first mistake elsewhere would cost without
+    bound.
+    """
+    counts = np.bincount(labels, minlength=classes)[labels][:, None]
+    targets = np.repeat(1.0 / (counts + classes), classes, axis=1)
+    targets[np.arange(len(labels)), labels] *= counts[:, 0] + 1.0
+    return targets
 
 
 def simplex_weights(log_p: Floats, l2: float, *, steps: int = 20_000, tolerance: float = 1e-11) -> Floats:
