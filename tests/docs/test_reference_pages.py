@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from roadwork_core.bundle.format import REQUIRED, SUFFIXES, Level
+from roadwork_core.bundle.format import ONNX, REQUIRED, SUFFIXES, Level
 from roadwork_core.cli import COMMANDS, main
 from roadwork_core.errors import ExitCode
 from roadwork_core.policies import read_scores
@@ -72,7 +72,7 @@ def test_the_files_and_keys_of_a_bundle_are_those_of_a_real_one(shell: Shell) ->
     text = page("bundle.md")
     bundle = shell.folder / "runs" / "quickstart" / "bundle" / "quickstart"
     listed = set(rows(text, "Files"))
-    assert set(REQUIRED) | {"bundle.json", "policies/<name>.json"} == listed
+    assert set(REQUIRED) | {"bundle.json", ONNX, "policies/<name>.json"} == listed
     there = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
     assert {re.sub(r"policies/[^/]+\.json", "policies/<name>.json", path) for path in there} == listed
     assert set(re.findall(r"`(\.\w+)`", text.partition("Files may end in")[2].partition("\n")[0])) == SUFFIXES
