@@ -94,7 +94,7 @@ def test_temperatures_are_those_of_a_fine_grid(true: float) -> None:
 
 @pytest.mark.parametrize("margin", [0.5, 4.0, 60.0])
 def test_answers_that_are_all_right_ask_for_no_more_certainty_than_so_many_can_give(margin: float) -> None:
-    """Ten of each class, each right by the same margin: the temperature makes them certain to 11 in 12 (Platt, 1999)."""
+    """Ten of each class, each right by one margin: the temperature makes them certain to 11 in 12 (Platt, 1999)."""
     labels = np.repeat([0, 1], 10)
     logits = np.zeros((1, 20, 2))
     logits[0, np.arange(20), labels] = margin
