@@ -209,7 +209,7 @@ def _arguments(title: str, parser: argparse.ArgumentParser) -> list[str]:
     lines = ["```text", _usage(title, parser, own), "```", ""]
     if own:
         lines += ["| argument | |", "|---|---|"]
-        lines += [table_row([f"`{_invocation(action)}`", _told(action)]) for action in own]
+        lines += [table_row([f"`{_invocation(action)}`", _told(action, parser)]) for action in own]
         lines.append("")
     return lines
 
@@ -252,8 +252,8 @@ def _invocation(action: argparse.Action) -> str:
     return f"{option} {action.metavar or choices or action.dest.upper()}"
 
 
-def _told(action: argparse.Action) -> str:
-    text = action.help or ""
+def _told(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
+    text = parser._get_formatter()._expand_help(action) if action.help else ""
     if action.required and action.option_strings:
         text += " (required)"
     if action.choices and action.metavar and not all(str(choice) in text for choice in action.choices):

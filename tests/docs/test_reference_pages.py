@@ -47,6 +47,10 @@ def test_what_is_generated_is_current(name: str) -> None:
     assert page(name) == generator().pages()[REFERENCE / name], "run python docs/generate.py"
 
 
+def test_defaults_are_told_and_not_how_they_would_be() -> None:
+    assert re.findall(r"%\(\w+\)s", page("cli.md")) == []
+
+
 def test_every_command_has_its_section_and_every_json_its_row() -> None:
     text = page("cli.md")
     headings = re.findall(r"^#{2,3} roadwork (.+)$", text, flags=re.MULTILINE)
