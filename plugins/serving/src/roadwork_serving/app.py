@@ -17,12 +17,19 @@ from roadwork_core import __version__
 from . import feedback, inference_protocol, miner, operating, predicting
 from .documents import InputTensor, RequestedOutput
 from .gate import OPEN, Gate
+from .hosts import ANY, Hosts
 from .refusals import envelope
 from .service import Service
 
+_OTHER_HOST = {
+    "description": "the header Host names another host",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorDocument"}}},
+}
 
-def make_app(service: Service) -> FastAPI:
-    """The ASGI application that answers for `service`."""
+
+def make_app(service: Service, hosts: Hosts | None = None) -> FastAPI:
+    """The ASGI application that answers for `service`, to requests for any of `hosts`; for any where there are none."""
+    hosts = hosts or Hosts([ANY])
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -42,10 +49,10 @@ def make_app(service: Service) -> FastAPI:
     )
     for part in (predicting, inference_protocol, miner, feedback, operating):
         app.include_router(part.router(service))
-    app.add_middleware(Gate, service=service)
+    app.add_middleware(Gate, service=service, hosts=hosts)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.openapi = _documented(app, app.openapi, service)  # type: ignore[method-assign]
+    app.openapi = _documented(app, app.openapi, service, hosts)  # type: ignore[method-assign]
     return app
 
 
@@ -63,8 +70,8 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse(envelope("bad_request", f"{where}: {first['msg']}"), 400)
 
 
-def _documented(app: FastAPI, generate: Any, service: Service) -> Any:
-    """The OpenAPI document, with what FastAPI cannot know: the token, and no 422 of its own making."""
+def _documented(app: FastAPI, generate: Any, service: Service, hosts: Hosts) -> Any:
+    """The OpenAPI document, with what FastAPI cannot know: the token, the hosts, and no 422 of its own making."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -77,6 +84,10 @@ def _documented(app: FastAPI, generate: Any, service: Service) -> Any:
                 for path, item in document["paths"].items():
                     for operation in item.values():
                         operation["security"] = [] if path in OPEN else [{"token": []}]
+            if not hosts.any:
+                for item in document["paths"].values():
+                    for operation in item.values():
+                        operation["responses"]["421"] = _OTHER_HOST
             app.openapi_schema = document
         return app.openapi_schema
 

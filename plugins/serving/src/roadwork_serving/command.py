@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from roadwork_core.backends import add_option
 
+from .hosts import parse_host
 from .settings import MIB, TOKEN_VARIABLE, Settings, read_token
 
 if TYPE_CHECKING:
@@ -25,6 +26,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default=default.host, help="address to listen on (default: %(default)s)")
     parser.add_argument(
         "--port", type=_number(0, 65535), default=default.port, help="port, 0 for any free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--allowed-host",
+        type=_host,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a host that requests may name beside localhost: a name, an address, '*.example.org' for what lies below"
+        " it, '*' for any; may be repeated (default: at a loopback address none, elsewhere any)",
     )
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="cpu, cuda, ... (default: a GPU if any)")
     add_option(parser)
@@ -116,6 +126,13 @@ def _number(least: int, most: int) -> Callable[[str], int]:
     return number
 
 
+def _host(text: str) -> str:
+    host = parse_host(text)
+    if host is None:
+        raise argparse.ArgumentTypeError(f"must be a name or an address without a port, not {text!r}")
+    return host
+
+
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -130,6 +147,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     settings = Settings(
         host=options.host,
         port=options.port,
+        allowed_hosts=tuple(options.allowed_host),
         device=options.device,
         backend=options.backend,
         workers=options.workers,

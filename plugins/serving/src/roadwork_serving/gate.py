@@ -19,12 +19,15 @@ from .refusals import Refusal, envelope
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from .hosts import Hosts
     from .service import Service
 
 #: Open without a token: they tell nothing that is not public, and those who watch a server have none.
 OPEN = frozenset({"/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DISCARD_SECONDS = 2.0
+#: Characters of a host that a refusal repeats.
+_SHOWN = 100
 #: In log and metrics, what no client gets: it went away before its request was whole (the number that nginx gives it).
 _GONE = 499
 
@@ -69,11 +72,12 @@ def too_large(limit: int) -> Refusal:
 
 
 class Gate:
-    """ASGI middleware: request id, token, limit of the body, one clear line for every failure, log and metrics."""
+    """ASGI middleware: request id, host, token, limit of the body, one line for every failure, log and metrics."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Service, hosts: Hosts) -> None:
         self._app = app
         self._service = service
+        self._hosts = hosts
         token = service.settings.token
         self._token = None if token is None else token.encode()
 
@@ -81,14 +85,17 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        await _Exchange(self._service, self._token, scope, receive, send).run(self._app)
+        await _Exchange(self._service, self._hosts, self._token, scope, receive, send).run(self._app)
 
 
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, service: Service, token: bytes | None, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, service: Service, hosts: Hosts, token: bytes | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         self._service = service
+        self._hosts = hosts
         self._token = token
         self._scope = scope
         self._send_on = send
@@ -116,6 +123,10 @@ class _Exchange:
             self._record()
 
     def _check(self) -> None:
+        named = self._headers.getlist("host")
+        if not self._hosts.answers(named):
+            told = repr(named[0][:_SHOWN]) if named else "none"
+            raise Refusal(421, "unknown_host", f"the host is {told}, which this server's --allowed-host does not name")
         if self._token is not None and self._scope["path"] not in OPEN:
             given = self._headers.getlist("authorization")
             scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 import signal
@@ -20,6 +19,7 @@ from roadwork_core.compute_threads import cores
 from roadwork_core.errors import ExitCode, RoadworkError
 
 from .app import make_app
+from .hosts import hosts_of, is_loopback
 from .recorder import Recorder, prepare
 from .service import Service, load_bundle
 from .settings import TOKEN_VARIABLE, Settings
@@ -44,7 +44,7 @@ def serve(path: Path, settings: Settings, console: Console) -> int:
     with listener:
         loaded = load_bundle(path, settings)
         telemetry = Telemetry(console.stderr, access_log=settings.access_log)
-        if settings.token is None and not _is_loopback(settings.host):
+        if settings.token is None and not is_loopback(listener.getsockname()[0]):
             console.warn(f"open to whoever reaches {settings.host}, without a token ({TOKEN_VARIABLE} sets one)")
         recorder = None
         if settings.feedback is not None:
@@ -75,20 +75,13 @@ def _listen(settings: Settings) -> socket.socket:
         raise RoadworkError(f"cannot listen on {where}: {error.strerror or error}", hint=hint) from None
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 async def _run(service: Service, listener: socket.socket, console: Console) -> int:
     settings = service.settings
     logger = logging.getLogger("uvicorn")
     logger.addHandler(LogHandler(service.telemetry))
     logger.propagate = False
     config = uvicorn.Config(
-        make_app(service),
+        make_app(service, hosts_of(listener.getsockname()[0], settings.host, settings.allowed_hosts)),
         log_config=None,
         access_log=False,
         lifespan="on",

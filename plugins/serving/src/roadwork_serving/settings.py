@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attrs import field, frozen
@@ -17,10 +17,11 @@ _SHORTEST_TOKEN = 16
 @frozen(kw_only=True)
 class Settings:
     """Sizes are in bytes, times in seconds; `workers` of None are as many as leave each its `threads` of the cores;
-    `batch_size` of None computes each picture alone on a CPU."""
+    `batch_size` of None computes each picture alone on a CPU; `allowed_hosts` are as `hosts.parse_host` gives them."""
 
     host: str = "127.0.0.1"
     port: int = 8000
+    allowed_hosts: Sequence[str] = ()
     device: str = "auto"
     backend: str = "auto"
     workers: int | None = None
