@@ -10,6 +10,7 @@ from typing import Any
 from attrs import Factory, frozen
 
 from .html import data_notes, interval, number, percent, split_rows
+from .hub_license import hub_license
 
 #: Of P(positive), whatever a policy makes of it.
 _SCORES = {"auroc": "AUROC", "nll": "NLL", "brier": "Brier score", "ece": "ECE"}
@@ -66,10 +67,9 @@ def model_card(card: Card) -> str:
 
 
 def _front_matter(card: Card) -> str:
-    known = card.license.lower() if card.license.lower() != "proprietary" else "other"
-    # A JSON string is a YAML one, whatever it holds.
-    quoted = json.dumps(known, ensure_ascii=False)
-    return f"---\nlicense: {quoted}\npipeline_tag: image-classification\nlibrary_name: roadwork\n---"
+    # A JSON string is a YAML one, whatever it holds: without quotes "no" would be false, and "3.1" a number.
+    stated = [f"{key}: {json.dumps(value)}" for key, value in hub_license(card.license).items()]
+    return "\n".join(["---", *stated, "pipeline_tag: image-classification", "library_name: roadwork", "---"])
 
 
 def _overview(card: Card) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -277,7 +276,7 @@ def test_the_card_is_written_from_the_evidence() -> None:
     text = model_card(made)
     mcc = made.metrics["policies"]["careful"]["metrics"]["mcc"]
     for part in (
-        'license: "apache-2.0"',
+        'license: "apache-2.0"\n',
         "# streets",
         f"{mcc['value']:.3f} [{mcc['low']:.3f}, {mcc['high']:.3f}]",
         "| train | 4 | 6 | 10 | 5 |",
@@ -297,8 +296,22 @@ def test_the_card_is_written_from_the_evidence() -> None:
 
 def test_a_proprietary_card_says_so() -> None:
     text = model_card(card(license="proprietary", fallback=None, data={}))
-    assert 'license: "other"' in text
+    assert 'license: "other"\nlicense_name: "proprietary"\nlicense_link: "LICENSE"\n' in text
     assert "The model: proprietary; see `LICENSE`" in text
+
+
+@pytest.mark.parametrize(
+    ("license", "name"), [("No", "no"), ("3.1", "3.1"), ("Null", "null"), ("Our terms", "our-terms")]
+)
+def test_a_licence_of_ones_own_is_text_in_yaml(license: str, name: str) -> None:
+    yaml = pytest.importorskip("yaml")
+    _, stated, _ = model_card(card(license=license)).split("---\n", 2)
+    expected = {"license": "other", "license_name": name, "license_link": "LICENSE"}
+    assert yaml.safe_load(stated) == {
+        **expected,
+        "pipeline_tag": "image-classification",
+        "library_name": "roadwork",
+    }
 
 
 def test_no_name_breaks_out_of_the_cards_tables_or_header() -> None:
@@ -314,9 +327,15 @@ def test_no_name_breaks_out_of_the_cards_tables_or_header() -> None:
     made = card(labels=names, positive=names[1], license=licence, metrics=metrics, data={"splits": splits})
     text = model_card(made)
     lines = text.splitlines()
-    assert lines[0] == lines[4] == "---"
-    # JSON is YAML, so that a reader of YAML takes the very same string from this line.
-    assert json.loads(lines[1].removeprefix("license: ")) == licence
+    assert lines[:7] == [
+        "---",
+        'license: "other"',
+        'license_name: "mine-all-yes-pipeline-tag-forged"',
+        'license_link: "LICENSE"',
+        "pipeline_tag: image-classification",
+        "library_name: roadwork",
+        "---",
+    ]
     rows = [line for line in lines if line.startswith(("| split", "| test"))]
     assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [6, 6], rows
     assert "## Forged" not in lines
