@@ -131,7 +131,8 @@ _component = {"use": _use, "options": mapping()}
 _labels = array(_short, minimum=2, unique=True)
 _colour = one_of("RGB")
 _triple = array(number(), length=3)
-_preprocessing = table(
+#: The part `preprocessing` of bundle.json and model/model.json.
+PREPROCESSING_SHAPE = table(
     {
         "colour": _colour,
         "size": array(integer(1), length=2),
@@ -183,7 +184,7 @@ MANIFEST_SHAPE = table(
         "labels": _labels,
         "positive": _short,
         "signature": _signature,
-        "preprocessing": _preprocessing,
+        "preprocessing": PREPROCESSING_SHAPE,
         "score": table({"meaning": _short, "range": array(number(), length=2)}),
         "policies": mapping(
             _name,
@@ -210,7 +211,7 @@ MODEL_SHAPE = table(
         "feature_dim": integer(1),
         "classes": _labels,
         "positive": integer(0),
-        "preprocessing": _preprocessing,
+        "preprocessing": PREPROCESSING_SHAPE,
         "tta": table({**_component, "digest": _sha256}, {"state": mapping()}),
     },
     {

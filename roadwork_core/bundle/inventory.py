@@ -125,7 +125,7 @@ def compare(root: Path, found: Survey, listed: Mapping[str, Any], manifest_name:
         else:
             yield from _digest_problem(root, path, entry["sha256"])
     for path in sorted(found.files.keys() - listed.keys() - {manifest_name}):
-        yield Problem("is not listed in bundle.json", origin=at(path))
+        yield Problem(f"is not listed in {manifest_name}", origin=at(path))
 
 
 def _digest_problem(root: Path, path: str, expected: str) -> Iterator[Problem]:

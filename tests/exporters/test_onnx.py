@@ -117,7 +117,7 @@ def test_a_changed_file_is_refused(file: str, exported: tuple[Path, Path], tmp_p
     (out / file).write_bytes(content)
     done = predict_without_torch(str(out), str(tmp_path))
     assert done.returncode == 4
-    assert f"{file} was changed" in done.stderr
+    assert f"{file}: has changed" in done.stderr
 
 
 def test_nothing_in_the_folder_tells_where_it_was_written(exported: tuple[Path, Path]) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from roadwork_core.bundle import Bundle
-from roadwork_core.errors import Problem, UsageError, VerificationError
+from roadwork_core.bundle import Bundle, Verification
+from roadwork_core.bundle.format import (
+    MAX_MANIFEST_BYTES,
+    POLICY_SHAPE,
+    PREPROCESSING_SHAPE,
+    policy_path,
+    problems_of,
+)
+from roadwork_core.bundle.inventory import at, compare, survey
+from roadwork_core.bundle.schema import read_document
+from roadwork_core.bundle.shape import array, exactly, integer, mapping, nullable, table, text
+from roadwork_core.errors import Problem, UsageError
 from roadwork_core.files import pretty_json, sha256_file
 
 SCHEMA = "roadwork.onnx/1"
@@ -16,6 +25,29 @@ MANIFEST = "export.json"
 NETWORK = "model.onnx"
 GOLDEN_INPUTS = "golden/inputs.safetensors"
 GOLDEN_EXPECTED = "golden/expected.json"
+#: As a bundle names them: no name that is part of a path can lead elsewhere.
+_name = text(r"[A-Za-z0-9][A-Za-z0-9._-]*", what="a name of letters, digits, dots, hyphens and underscores")
+_sha256 = text(r"[0-9a-f]{64}", what="a sha256 in hex")
+_MANIFEST_SHAPE = table(
+    {
+        "schema": exactly(SCHEMA),
+        "name": _name,
+        "bundle_id": _sha256,
+        "labels": array(text(), minimum=2, unique=True),
+        "positive": text(),
+        "policies": array(_name, minimum=1, unique=True),
+        "active": _name,
+        "fallback": nullable(_name),
+        "modes": mapping(values=_name),
+        "max_pixels": integer(1),
+        "preprocessing": PREPROCESSING_SHAPE,
+        "tta": table({"use": text(), "options": mapping()}, {"state": mapping()}, open=True),
+        "network": mapping(),
+        "files": mapping(values=table({"sha256": _sha256, "size": integer(0)}), minimum=1),
+    },
+    {"quantization": mapping()},
+    open=True,
+)
 
 
 def seal(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -30,30 +62,42 @@ def seal(folder: Path, manifest: Mapping[str, Any]) -> None:
 def read(folder: Path) -> Bundle:
     """The export as a bundle: export.json as its manifest, `preprocessing` and `tta` as its model, its policies.
 
-    Raises UsageError where there is no export, VerificationError with every file that is missing, changed or extra.
+    Nothing is read that export.json does not list, no link is followed, and no document is read beyond the sizes that
+    a bundle's may have. Raises UsageError where there is no export, VerificationError with everything that is wrong.
     """
     if not (folder / MANIFEST).is_file():
         raise UsageError(f"there is no ONNX export: no {MANIFEST}", path=folder, hint="roadwork export --to onnx")
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        if manifest["schema"] != SCHEMA:
-            raise ValueError(f"its schema is {manifest['schema']!r}, not {SCHEMA!r}")
-        stated: Mapping[str, Mapping[str, Any]] = manifest["files"]
-        found = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
-        problems = [Problem(f"{name} is missing") for name in sorted(stated.keys() - found.keys())]
-        problems += [Problem(f"{name} is not of this export") for name in sorted(found.keys() - stated.keys())]
-        problems += [
-            Problem(f"{name} was changed")
-            for name in sorted(stated.keys() & found.keys())
-            if found[name].is_symlink() or sha256_file(found[name]) != stated[name]["sha256"]
-        ]
-        if problems:
-            raise VerificationError(f"{len(problems)} failures", problems, path=folder)
-        policies = {name: json.loads((folder / f"policies/{name}.json").read_bytes()) for name in manifest["policies"]}
-        model = {"preprocessing": manifest["preprocessing"], "tta": manifest["tta"]}
-        return Bundle(folder, manifest, model, policies)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise VerificationError(f"{MANIFEST} cannot be read: {' '.join(str(error).split())}", path=folder) from None
+    found = survey(folder)
+    manifest, problem = read_document(folder, MANIFEST, MAX_MANIFEST_BYTES)
+    _refuse(folder, [problem] if problem else problems_of(_MANIFEST_SHAPE, manifest, at(MANIFEST)))
+    _refuse(folder, [*compare(folder, found, manifest["files"], MANIFEST), *_agrees(manifest)])
+    policies, problems = {}, []
+    for name in manifest["policies"]:
+        path = policy_path(name)
+        policies[name], problem = read_document(folder, path)
+        problems += [problem] if problem else problems_of(POLICY_SHAPE, policies[name], at(path))
+    _refuse(folder, problems)
+    model = {"preprocessing": manifest["preprocessing"], "tta": manifest["tta"]}
+    return Bundle(folder, manifest, model, policies)
+
+
+def _agrees(manifest: Mapping[str, Any]) -> Iterator[Problem]:
+    """What export.json says twice, or of other files, and not alike."""
+    policies, origin = manifest["policies"], at(MANIFEST)
+    for path in (NETWORK, GOLDEN_INPUTS, GOLDEN_EXPECTED, *map(policy_path, policies)):
+        if path not in manifest["files"]:
+            yield Problem(f"{path} is not among the files", "files", origin)
+    named = {"active": manifest["active"], "fallback": manifest["fallback"]}
+    named |= {f"modes.{mode}": name for mode, name in manifest["modes"].items()}
+    for key, name in named.items():
+        if name is not None and name not in policies:
+            yield Problem(f"names the policy {name!r}, which is not here", key, origin)
+    if manifest["positive"] not in manifest["labels"]:
+        yield Problem("is not one of the labels", "positive", origin)
+
+
+def _refuse(folder: Path, problems: Sequence[Problem]) -> None:
+    Verification(path=folder, levels={}, failures=tuple(problems)).raise_for_failures()
 
 
 def _files(folder: Path) -> list[Path]:
