@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import Factory, frozen
 
-from .html import data_notes, interval, number, percent, split_rows
+from .html import data_notes, interval, number, split_rows
 from .hub_license import hub_license
 
 #: Of P(positive), whatever a policy makes of it.
@@ -125,9 +125,9 @@ def _evaluation(card: Card) -> str:
     body = []
     for name in card.policies:
         policy = metrics["policies"][name]
-        values = [_figure(policy["metrics"][metric]) for metric in _SHOWN]
-        body.append([name, percent(policy["coverage"]["value"]), percent(policy["selective_risk"]["value"]), *values])
-    header = ["policy", "answers", "of them wrong", *(metric.replace("_", " ") for metric in _SHOWN)]
+        shares = [_figure(policy[share], _percent) for share in ("coverage", "selective_risk")]
+        body.append([name, *shares, *(_figure(policy["metrics"][metric]) for metric in _SHOWN)])
+    header = ["policy", "answers (%)", "of them wrong (%)", *(metric.replace("_", " ") for metric in _SHOWN)]
     note = (
         f"On {metrics['n']} test pictures in {metrics['groups']} groups; {level} % intervals from"
         f" {metrics['bootstrap']} resamples of whole groups. Metrics are over the answered pictures."
@@ -173,12 +173,16 @@ def _limits(card: Card) -> str:
     )
 
 
-def _figure(figure: Mapping[str, Any]) -> str:
+def _figure(figure: Mapping[str, Any], shown: Callable[[float], str] = number) -> str:
     if figure["value"] is None:
         return "n/a"
     if figure["low"] is None or figure["high"] is None:
-        return number(figure["value"])
-    return f"{number(figure['value'])} [{number(figure['low'])}, {number(figure['high'])}]"
+        return shown(figure["value"])
+    return f"{shown(figure['value'])} [{shown(figure['low'])}, {shown(figure['high'])}]"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
 
 
 def _text(name: str) -> str:

@@ -294,6 +294,28 @@ def test_the_card_is_written_from_the_evidence() -> None:
     assert text == model_card(card())
 
 
+def test_the_cards_shares_have_their_intervals() -> None:
+    made = card()
+    lines = model_card(made).split("\n## Evaluation\n")[1].split("\n## ")[0].splitlines()
+    header, _, *rows = [line.split(" | ") for line in lines if line.startswith("| ")]
+    assert header[:3] == ["| policy", "answers (%)", "of them wrong (%)"]
+    for name, row in zip(made.policies, rows, strict=True):
+        policy = made.metrics["policies"][name]
+        for share, cell in zip(("coverage", "selective_risk"), row[1:3], strict=True):
+            value, low, high = (100 * policy[share][key] for key in ("value", "low", "high"))
+            assert cell == f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def test_a_share_of_nothing_is_no_number_in_the_card() -> None:
+    metrics, _, _ = make_metrics()
+    nothing = {"value": None, "low": None, "high": None}
+    metrics["policies"]["careful"]["selective_risk"] = nothing
+    metrics["policies"]["threshold"]["selective_risk"] = {"value": 0.25, "low": None, "high": None}
+    text = model_card(card(metrics=metrics))
+    assert re.search(r"\| careful \| [^|]+ \| n/a \|", text)
+    assert re.search(r"\| threshold \| [^|]+ \| 25\.0 \|", text)
+
+
 def test_a_proprietary_card_says_so() -> None:
     text = model_card(card(license="proprietary", fallback=None, data={}))
     assert 'license: "other"\nlicense_name: "proprietary"\nlicense_link: "LICENSE"\n' in text
