@@ -143,6 +143,17 @@ class SpecError(RoadworkError):
         return self.found
 
 
+class NotInstalledError(RoadworkError):
+    """Something is right and cannot be done here, for want of packages; `found` says which: exit code 1."""
+
+    def __init__(self, found: Iterable[Problem]) -> None:
+        self.found = tuple(found)
+        super().__init__("; ".join(problem.message for problem in self.found))
+
+    def problems(self) -> Sequence[Problem]:
+        return self.found
+
+
 class UnknownComponentError(RoadworkError):
     """No plugin supplies a component of this kind and name, several do, or the one that does is broken: exit code 2."""
 

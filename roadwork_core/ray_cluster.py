@@ -6,20 +6,18 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 from .errors import RoadworkError, UsageError
-from .extras import how_to_install
+from .extras import Requirement, how_to_install, require
 
 #: Where a running cluster is; Ray's own commands read it too.
 ADDRESS = "RAY_ADDRESS"
 
 
 def require_ray() -> None:
-    """Raises RoadworkError with what to install where Ray is missing."""
-    if find_spec("ray") is None:
-        raise RoadworkError("--engine ray needs Ray, which is not installed", hint=how_to_install("ray"))
+    """Raises NotInstalledError with what to install where Ray is missing."""
+    require("--engine ray", [Requirement(("ray",), how_to_install("ray"))])
 
 
 @contextmanager

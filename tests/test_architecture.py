@@ -16,11 +16,11 @@ CORE = ROOT / "roadwork_core"
 #: Rooms by height: a room imports only from lower ones (or its own). Rooms of one height do not know each other.
 HEIGHT = {
     "errors": 0,
-    "extras": 0,
+    "extras": 1,
     "files": 0,
     "kinds": 0,
     "compute_threads": 1,
-    "backends": 1,
+    "backends": 2,
     "learned_tta": 1,
     "database": 1,
     "fetching": 1,
@@ -29,7 +29,7 @@ HEIGHT = {
     "decisions": 0,
     "console": 1,
     "hookspecs": 1,
-    "ray_cluster": 1,
+    "ray_cluster": 2,
     "component": 1,
     "discovery": 2,
     "plugins": 3,

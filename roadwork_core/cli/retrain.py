@@ -66,6 +66,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     plugins = Plugins.load()
     champion, champion_run = _champion(options)
     plain = load_spec(options.spec, plugins, overrides=options.overrides, unset=options.unset)
+    plain.require_installed()
     mixed = mix(champion_run, options.hard_negatives, share=options.share)
     digest = sha256_file(options.hard_negatives)
     name = f"{plain.spec.name}-{digest_json([champion, digest, options.share, plain.values])[:8]}"

@@ -87,6 +87,7 @@ def _alone(options: argparse.Namespace, console: Console, team: Team | None = No
     resolved = load_spec(options.spec, plugins, overrides=options.overrides, unset=options.unset)
     for warning in resolved.warnings if team is None or team.leads else ():
         console.warn(str(warning))
+    resolved.require_installed()
     run = Run(name=resolved.spec.name, path=options.runs_dir.absolute() / resolved.spec.name)
     if team is not None and not team.leads:
         _follow(run, resolved, plugins, team)
@@ -107,7 +108,8 @@ def _launch(options: argparse.Namespace) -> int:
     from roadwork_core.runs.launch import launch
     from roadwork_core.spec import load_spec
 
-    load_spec(options.spec, Plugins.load(), overrides=options.overrides, unset=options.unset)
+    resolved = load_spec(options.spec, Plugins.load(), overrides=options.overrides, unset=options.unset)
+    resolved.require_installed()
     arguments = ["run", str(options.spec), "--runs-dir", str(options.runs_dir)]
     for name, values in (("--set", options.overrides), ("--unset", options.unset)):
         arguments += [f"{name}={value}" for value in values]

@@ -57,6 +57,9 @@ def handle(options: argparse.Namespace, console: Console) -> int:
 
 
 def _check(resolved: ResolvedSpec, console: Console) -> int:
+    from roadwork_core.spec.resolved import OF_OTHER_COMMANDS
+
+    resolved.require_installed(also=OF_OTHER_COMMANDS)
     counts = resolved.counts()
     if console.as_json:
         warnings = [warning.to_json() for warning in resolved.warnings]

@@ -76,6 +76,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     resolved = load_spec(options.spec, plugins, overrides=options.overrides, unset=options.unset)
     for warning in resolved.warnings:
         console.warn(str(warning))
+    resolved.require_installed(also=("sweep",))
     runs_dir = options.runs_dir.absolute()
     name = f"{resolved.spec.name}-sweep"
     engine = Engine(folder=runs_dir / name, runs_dir=runs_dir, jobs=options.jobs or 1, tell=console.info)
@@ -133,11 +134,10 @@ def _search(
         return FixedSearch(all=trials, is_done=is_done, distributions=distributions)
 
     from roadwork_core.sweeps.results import figure_of
-    from roadwork_core.sweeps.study import FILE, Study, require_optuna
+    from roadwork_core.sweeps.study import FILE, Study
     from roadwork_core.sweeps.tpe import TpeSearch, made_for
     from roadwork_core.training.selection import LOWER_IS_BETTER
 
-    require_optuna('method = "tpe"')
     metric = resolved.spec.train.select_by
     kept = Study(
         None if options.dry_run and not (engine.folder / FILE).exists() else engine.folder,

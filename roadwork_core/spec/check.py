@@ -47,6 +47,8 @@ class Checker:
         self.origins: dict[KeyPath, Origin] = {}
         #: Component classes in use, one entry per use.
         self.components: list[type] = []
+        #: Every instance that was made of a component or a table, with its place.
+        self.made: list[tuple[Any, KeyPath, Origin]] = []
 
     # --- tables ------------------------------------------------------------------------------------------------
 
@@ -143,7 +145,7 @@ class Checker:
         self, cls: type, fields: Mapping[str, Field], arguments: Mapping[str, Any], node: Node, path: KeyPath
     ) -> Any:
         try:
-            return cls(**arguments)
+            instance = cls(**arguments)
         except Exception as error:  # noqa: BLE001 - a component's own validators may fail in any way
             message = str(error.args[0]) if error.args else type(error).__name__
             if not isinstance(error, ValueError | TypeError):
@@ -154,6 +156,8 @@ class Checker:
             place = (*path, *named[:1])
             self.found.add(message, key=format_key(place), origin=self._origin(place, node))
             return FAILED
+        self.made.append((instance, path, self._origin(path, node)))
+        return instance
 
     # --- values ------------------------------------------------------------------------------------------------
 
@@ -206,6 +210,7 @@ class Checker:
             if made is not _FAILED:
                 self.origins |= trial.origins
                 self.components += trial.components
+                self.made += trial.made
                 self.found.warnings += trial.found.warnings
                 return made
         return self._expected(expected(Either(tuple(options))), node, path)

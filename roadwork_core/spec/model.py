@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ..component import option, section, slot
+from ..extras import Requirement, how_to_install
 from ..kinds import Kind
 
 SPEC_VERSION = 1
@@ -193,6 +194,10 @@ class Bundle:
     )
 
 
+#: What a search needs whose trials follow from one another.
+STUDY = Requirement(("optuna", "sklearn"), how_to_install("sweeps"))
+
+
 @section
 class SweepParameter:
     """The values that one key takes: a list, or a range with both ends."""
@@ -232,6 +237,10 @@ class Sweep:
     )
     prune_after: int | None = option(default=None, minimum=1, help="tpe: epochs that every trial gets (default: 1)")
     parameters: Mapping[str, SweepParameter] = option(help='per key of the spec, as "optimizer.lr", what it takes')
+
+    def needs(self) -> list[Requirement]:
+        """Optuna for trials that follow from others, and scikit-learn for the forests that weigh their keys."""
+        return [STUDY] if self.method == "tpe" else []
 
 
 @section

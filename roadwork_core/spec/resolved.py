@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ..component import component_info
-from ..errors import Origin, Problem, SpecError
+from ..errors import NotInstalledError, Origin, Problem, SpecError
 from ..kinds import Kind
 from ..plugins import Plugins
 from .check import Checker
@@ -20,6 +20,7 @@ from .fields import Slot
 from .findings import Findings
 from .merge import compose, load_document
 from .model import Spec
+from .needs import Need, needs_of
 from .overrides import apply_overrides
 from .positions import parse_key
 from .read import TEXT, read_text
@@ -46,6 +47,7 @@ class ResolvedSpec:
     warnings: tuple[Problem, ...]
     components: tuple[type, ...]
     origins: Mapping[KeyPath, Origin]
+    needs: tuple[Need, ...]
 
     @property
     def experiment(self) -> Mapping[str, Any]:
@@ -62,6 +64,16 @@ class ResolvedSpec:
             if candidate in self.origins:
                 return self.origins[candidate]
         raise KeyError(key)
+
+    def require_installed(self, *, also: Collection[str] = ()) -> None:
+        """Looks for what the components need beyond what is installed with them, without importing it.
+
+        `also` are tables of other commands (`OF_OTHER_COMMANDS`) whose needs count as well as a run's. Raises
+        NotInstalledError with a line for each component that lacks something.
+        """
+        others = set(OF_OTHER_COMMANDS) - set(also)
+        if found := [problem for need in self.needs if need.table not in others and (problem := need.problem())]:
+            raise NotInstalledError(dict.fromkeys(found))
 
     def counts(self) -> dict[str, int]:
         """How many components of each kind the spec uses."""
@@ -103,8 +115,11 @@ def load_spec(
         cross_check(spec, checker.origins, found)
     if not found.problems:
         _ask_plugins(spec, plugins, checker, found)
+    needs = [] if found.problems else needs_of(checker.made, found)
     if not found.problems and spec.sweep is not None:
-        check_sweep(spec.sweep, written, document, plugins, checker.origins, env, found)
+        tried = check_sweep(spec.sweep, written, document, plugins, checker.origins, env, found)
+        # What a trial needs and the spec itself does not, the sweep needs.
+        needs += [attrs.evolve(need, table="sweep") for need in tried if need not in needs]
     found.problems = [_placed(problem, shown, found.bases) for problem in found.problems]
     found.raise_if_any(shown)
     return ResolvedSpec(
@@ -114,6 +129,7 @@ def load_spec(
         warnings=tuple(found.warnings),
         components=tuple(checker.components),
         origins=checker.origins,
+        needs=tuple(dict.fromkeys(needs)),
     )
 
 

@@ -15,6 +15,7 @@ from .fields import fields_of
 from .findings import Findings
 from .hints import nearest
 from .model import Spec, Sweep, SweepParameter
+from .needs import Need, needs_of
 from .positions import parse_key
 from .tree import DEFAULT, KeyPath, Node, format_key
 from .variables import expand_variables
@@ -53,11 +54,11 @@ def check_sweep(
     origins: Mapping[KeyPath, Origin],
     env: Mapping[str, str],
     found: Findings,
-) -> None:
+) -> list[Need]:
     """Adds a problem for each key that cannot be swept and each value that the key does not take.
 
     `written` is the spec before its variables are expanded, so that what refers to a key goes with it; `expanded` the
-    same after, without a problem in itself.
+    same after, without a problem in itself. Returns what the spec needs with each of the values.
     """
 
     def report(message: str, *path: str, hint: str | None = None) -> None:
@@ -71,6 +72,7 @@ def check_sweep(
     _check_method(sweep, report)
     base = {key: child for key, child in written.value.items() if key != "sweep"}
     size = 1
+    needs: list[Need] = []
     for name, parameter in sweep.parameters.items():
         before = len(found.problems)
         path = _path(name)
@@ -85,12 +87,14 @@ def check_sweep(
         table = expanded.value["sweep"].value["parameters"].value[name]
         integers = True
         for node in _candidates(parameter, table):
-            kind = _try(path, node, written.with_value(base), plugins, env, found)
+            kind, needed = _try(path, node, written.with_value(base), plugins, env, found)
+            needs += needed
             integers = integers and kind is int
         if len(found.problems) == before and sweep.method == "grid":
             size *= _grid_size(parameter, integers, name, report)
     if size > MOST:
         report(f"the grid has {size:,} trials, more than {MOST:,}", "parameters", hint='write method = "random"')
+    return needs
 
 
 def _check_method(sweep: Sweep, report: _Reporter) -> None:
@@ -177,22 +181,22 @@ def _candidates(parameter: SweepParameter, table: Node) -> Iterator[Node]:
 
 def _try(
     path: KeyPath, value: Node, document: Node, plugins: Plugins, env: Mapping[str, str], found: Findings
-) -> type | None:
-    """Holds the spec with this value against the classes; the type that the key's value then has."""
+) -> tuple[type | None, list[Need]]:
+    """Holds the spec with this value against the classes; the type of the key's value then, and what it needs."""
     trial = Findings()
     try:
         changed = expand_variables(set_key(document, path, value), env, trial)
     except EditError as error:
         found.problems.append(error.problem)
-        return None
+        return None, []
     checker = Checker(plugins, trial)
     spec, values = checker.section(Spec, changed, ())
     if not trial.problems:
         cross_check(spec, checker.origins, trial)
     found.problems += [problem for problem in trial.problems if problem not in found.problems]
     if trial.problems:
-        return None
-    return type(value_at(values, path))
+        return None, []
+    return type(value_at(values, path)), needs_of(checker.made, found)
 
 
 def value_at(values: object, path: KeyPath) -> object:

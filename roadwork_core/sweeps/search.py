@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
-from ..extras import how_to_install
+from ..spec.model import STUDY
 from .engine import Ending, Stop
 from .importance import importance, importance_by_forest
 from .results import Result
@@ -92,8 +92,6 @@ class FixedSearch:
     def importance(self, results: Sequence[Result]) -> tuple[list[dict[str, Any]] | None, str]:
         if self.distributions is None:
             return importance(results)
-        from .study import missing_for_forests
-
-        if missing := missing_for_forests():
-            return None, f"Not computed: it needs {', '.join(missing)} ({how_to_install('sweeps')})."
+        if missing := STUDY.missing():
+            return None, f"Not computed: it needs {', '.join(missing)} ({STUDY.install})."
         return importance_by_forest(results, self.distributions(), gathered=False)

@@ -8,14 +8,12 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from roadwork_core.errors import RoadworkError, UsageError
-from roadwork_core.extras import how_to_install
+from roadwork_core.errors import UsageError
 
 if TYPE_CHECKING:
     import optuna
@@ -25,19 +23,6 @@ if TYPE_CHECKING:
 
 FILE = "study.sqlite3"
 _MADE_FOR = "made_for"
-
-
-def require_optuna(purpose: str) -> None:
-    """Raises RoadworkError with what to install where Optuna, or scikit-learn for its forests, is missing."""
-    if missing := missing_for_forests():
-        raise RoadworkError(
-            f"{purpose} needs what is not installed: {', '.join(missing)}", hint=how_to_install("sweeps")
-        )
-
-
-def missing_for_forests() -> list[str]:
-    """Those of Optuna and scikit-learn that are not installed."""
-    return [name for name in ("optuna", "sklearn") if find_spec(name) is None]
 
 
 @contextmanager

@@ -99,6 +99,11 @@ class ComponentContract(ABC):
         """A spec could have written every default."""
         _refuse_all(static.default_problems(self.cls, self.plugins, fields_of(self.cls)))
 
+    def test_names_what_it_needs(self) -> None:
+        """What it needs beyond its distribution's dependencies is named by `needs`, which imports none of it."""
+        for component in self.cases():
+            _refuse_all(static.needs_problems(component))
+
     def test_survives_toml(self) -> None:
         """Written as TOML and read again it is equal."""
         for component in self.cases():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -13,6 +15,7 @@ from ..errors import Problem, SpecError
 from ..kinds import Kind
 from ..plugins import Plugins
 from ..spec.fields import Field, FieldTypeError, fields_of, split_inline
+from ..spec.needs import requirements_of
 from ..spec.placeholders import placeholder
 
 #: Methods of a component besides `build`, with the number of arguments that the core gives.
@@ -20,6 +23,8 @@ _METHODS: Mapping[Kind, Mapping[str, int]] = {
     Kind.CALIBRATOR: {"restore": 1},
     Kind.POLICY: {"restore": 2, "requires": 0},
 }
+#: Methods that a component of any kind may have besides, with the number of arguments that the core gives.
+_OPTIONAL = {"needs": 0, "fingerprint": 0}
 #: Class attributes that the core reads, and the values that they may have; the first is the default.
 _CLASS_VALUES: Mapping[Kind, Mapping[str, tuple[Any, ...]]] = {
     Kind.AUGMENTATION: {"batch": (False, True)},
@@ -42,7 +47,8 @@ def static_problems(cls: type, plugins: Plugins) -> list[Problem]:
 def interface_problems(cls: type) -> Iterator[Problem]:
     """Missing methods, wrong numbers of arguments, class attributes with values that the core does not know."""
     kind = component_info(cls).kind
-    for name, arguments in {"build": 1, **_METHODS.get(kind, {})}.items():
+    optional = {name: count for name, count in _OPTIONAL.items() if callable(getattr(cls, name, None))}
+    for name, arguments in {"build": 1, **_METHODS.get(kind, {}), **optional}.items():
         method = getattr(cls, name, None)
         if not callable(method):
             yield Problem(f"{cls.__name__} has no method {name}, which a {kind} needs")
@@ -55,6 +61,35 @@ def interface_problems(cls: type) -> Iterator[Problem]:
     for name, allowed in _CLASS_VALUES.get(kind, {}).items():
         if (value := getattr(cls, name, allowed[0])) not in allowed:
             yield Problem(f"{cls.__name__}.{name} is {value!r}, not one of {', '.join(map(repr, allowed))}")
+
+
+def needs_problems(component: Any) -> Iterator[Problem]:
+    """A component whose `needs` fails, answers with anything but requirements, or imports what it names."""
+    who = f"{type(component).__name__}.needs()"
+    try:
+        found = requirements_of(component)
+        with hidden(name for requirement in found for name in requirement.modules):
+            requirements_of(component)
+    except ImportError as error:
+        yield Problem(f"{who} imports {error.name or 'what may be missing'}; name it, and import it in build")
+    except Exception as error:  # noqa: BLE001 - the component's own code may fail in any way
+        yield Problem(f"{who} fails: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def hidden(modules: Iterable[str]) -> Iterator[None]:
+    """Within it these top-level modules cannot be imported."""
+    kept = {name: sys.modules.get(name) for name in modules}
+    for name in kept:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for name, module in kept.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
 
 
 def frozen_problems(cls: type) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from roadwork_core import option
+from roadwork_core.extras import Requirement
 from roadwork_core.testing import CONTRACT_CLASSES, ComponentContract, ConformanceError, LossContract
 from roadwork_core.testing.contract import ConformanceWarning
 
@@ -31,6 +32,12 @@ def noise(logits: Any, target: Any) -> Any:
 def changes_itself(self: Any, ctx: Any) -> Any:
     object.__setattr__(self, "gamma", self.gamma + 1)
     return cross_entropy
+
+
+def imports_what_it_names(self: Any) -> Any:
+    import colorsys
+
+    return [Requirement((colorsys.__name__,), "it comes with Python")]
 
 
 def assignable(cls: type) -> type:
@@ -90,6 +97,24 @@ EVERY_KIND = [
         "none that cannot be written",
         made("loss", SOUND, fields={"x": (float | None, option(default=1.0, help="a number"))}),
         "may be None, but a spec that leaves it out gets 1.0",
+    ),
+    case(
+        "test_speaks_the_kinds_language",
+        "needs that wants an argument",
+        made("loss", SOUND, needs=lambda self, ctx: []),
+        "Faulty.needs cannot be called with no argument",
+    ),
+    case(
+        "test_names_what_it_needs",
+        "needs that imports",
+        made("loss", SOUND, needs=imports_what_it_names),
+        r"Faulty.needs\(\) imports colorsys; name it",
+    ),
+    case(
+        "test_names_what_it_needs",
+        "a need in words",
+        made("loss", SOUND, needs=lambda self: ["colorsys"]),
+        "TypeError: 'colorsys' is no Requirement",
     ),
     case(
         "test_survives_toml",

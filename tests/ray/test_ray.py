@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from roadwork_core import ray_cluster
+from roadwork_core import extras
 from roadwork_core.bundle import Prediction, load
 from roadwork_core.bundle.images import Source, find_images
 from roadwork_core.bundle.ray_predictor import BATCHES, RayPredictor
@@ -49,7 +49,7 @@ def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(ray_cluster, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     with pytest.raises(RoadworkError, match=r"uv pip install '\.\[ray\]'"), connected():
         pass
 
@@ -57,10 +57,10 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_without_ray_a_sweep_begins_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(ray_cluster, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     spec = tiny_spec(tmp_path, extra="[sweep.parameters]\n'optimizer.lr' = { values = [0.1, 0.2] }\n")
     assert main(["sweep", str(spec), "--engine", "ray", "--runs-dir", str(tmp_path / "runs")]) == 1
-    assert "--engine ray needs Ray" in capsys.readouterr().err
+    assert "--engine ray needs what is not installed: ray (" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from roadwork_core.cli import main
-from roadwork_core.errors import Problem, RoadworkError, SpecError, UsageError
+from roadwork_core.errors import Problem, SpecError, UsageError
 from roadwork_core.runs import Run
 from roadwork_core.runs.engine import mark_pruned
 from roadwork_core.spec.model import SweepParameter
-from roadwork_core.sweeps import Result, Trial, study
+from roadwork_core.sweeps import Result, Trial
 from roadwork_core.sweeps.engine import Ending
 from roadwork_core.sweeps.importance import importance_by_forest
 from roadwork_core.sweeps.results import Interval
-from roadwork_core.sweeps.study import State, Study, require_optuna
+from roadwork_core.sweeps.study import State, Study
 from roadwork_core.sweeps.tpe import TpeSearch, distributions_of
 from roadwork_core.training.checkpoint import HEADER
 from roadwork_core.training.snapshot import CHECKPOINT
@@ -212,12 +212,6 @@ def test_a_pruned_run_says_so_and_keeps_no_checkpoint(tmp_path: Path) -> None:
     assert result["status"] == "pruned"
     assert result["pruned"] == {"epoch": 1, "metric": "mcc", "value": 0.1}
     assert not run.scratch("train").exists()
-
-
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "find_spec", lambda name: None if name == "optuna" else object())
-    with pytest.raises(RoadworkError, match=r"not installed: optuna \(.*uv pip install '\.\[sweeps\]'\)"):
-        require_optuna('method = "tpe"')
 
 
 def planted(count: int, noise: float) -> list[Result]:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from accelerate import Accelerator
 from roadwork_operations import Jsonl, Mlflow, Tensorboard, Wandb
-from roadwork_operations import trackers as module
 
+from roadwork_core import extras
 from roadwork_core.errors import RoadworkError
 from roadwork_core.kinds import TrackerContext
 
@@ -61,7 +61,7 @@ def test_tensorboard_events_can_be_read_back(tmp_path: Path) -> None:
 
 
 def test_tensorboard_that_is_not_installed_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     with pytest.raises(RoadworkError, match="pip install tensorboard"):
         Tensorboard().build(TrackerContext(run_name="trial", folder=tmp_path))
 
@@ -103,7 +103,7 @@ def test_mlflow_begins_anew_for_another_configuration(tmp_path: Path, mlflow: An
 
 
 def test_mlflow_that_is_not_installed_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     with pytest.raises(RoadworkError, match=r"uv pip install '\.\[mlflow\]'"):
         Mlflow().build(TrackerContext(run_name="trial", folder=tmp_path))
 
@@ -177,6 +177,6 @@ def test_wandb_begins_anew_for_another_configuration_and_tells_nothing_of_the_ma
 
 
 def test_wandb_that_is_not_installed_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     with pytest.raises(RoadworkError, match=r"uv pip install '\.\[wandb\]'"):
         Wandb().build(TrackerContext(run_name="trial", folder=tmp_path))

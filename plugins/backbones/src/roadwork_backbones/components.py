@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from roadwork_core import component, option
+from roadwork_core.extras import Requirement, how_to_install, require
 from roadwork_core.kinds import BackboneContext
 
 from .local import file_stamps
@@ -87,7 +88,11 @@ class Timm:
         help="height and width of the input in pixels (default: the weights'); positions are interpolated",
     )
 
+    def needs(self) -> list[Requirement]:
+        return [Requirement(("timm",), how_to_install("timm", "roadwork-backbones"))]
+
     def build(self, ctx: BackboneContext) -> TimmBackbone:
+        require('the backbone "timm"', self.needs())
         from .timm_backbone import load, rebuild
 
         if ctx.architecture is not None:

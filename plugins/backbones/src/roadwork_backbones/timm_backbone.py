@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from roadwork_core.data.preprocessing import Interpolation, Preprocessing
 from roadwork_core.errors import RoadworkError, UsageError
-from roadwork_core.extras import how_to_install
 
 from .structure import main_blocks
 from .tokens import places
@@ -93,12 +92,7 @@ def load(
 
 
 def _timm() -> Any:
-    try:
-        return importlib.import_module("timm")
-    except ImportError:
-        raise RoadworkError(
-            "the backbone timm needs the package timm", hint=how_to_install("timm", "roadwork-backbones")
-        ) from None
+    return importlib.import_module("timm")
 
 
 def _source(name: str, revision: str | None) -> _Source:

@@ -8,13 +8,25 @@ from pathlib import Path
 
 from roadwork_core.data.natural import natural_key
 from roadwork_core.errors import DataError, RoadworkError
-from roadwork_core.extras import how_to_install
+from roadwork_core.extras import Requirement, how_to_install, require
 from roadwork_core.kinds import Report
 
 from .parquet import missing_shards
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PARQUET = ".parquet"
+
+
+#: What fetching from the hub takes.
+CLIENT = Requirement(
+    ("huggingface_hub",),
+    f"{how_to_install('hub', 'roadwork-datasets')}, or set data.path to a folder with the parquet files",
+)
+
+
+def is_of_hub(path: str) -> bool:
+    """Whether this is no path here but looks like owner/name."""
+    return not Path(path).expanduser().exists() and bool(_HUB_ID.fullmatch(path)) and not path.endswith(_PARQUET)
 
 
 def parquet_files(path: str, revision: str | None, patterns: Sequence[str], report: Report) -> list[tuple[str, Path]]:
@@ -29,7 +41,7 @@ def parquet_files(path: str, revision: str | None, patterns: Sequence[str], repo
         if revision is not None:
             raise DataError("revision is of a hub id, and this is a path", path=local, hint="take revision out")
         folder = local
-    elif _HUB_ID.fullmatch(path) and not path.endswith(_PARQUET):
+    elif is_of_hub(path):
         folder = _fetch(path, revision, patterns)
         report(f"huggingface: {path} at {folder.name[:12]}")
     else:
@@ -53,13 +65,9 @@ def parquet_files(path: str, revision: str | None, patterns: Sequence[str], repo
 
 
 def _fetch(repository: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise RoadworkError(
-            "data sets of the hub need huggingface_hub, which is not installed",
-            hint=f"{how_to_install('hub', 'roadwork-datasets')}, or set data.path to a folder with the parquet files",
-        ) from None
+    require("a data set of the hub", [CLIENT])
+    from huggingface_hub import snapshot_download
+
     wanted = [pattern.removeprefix("**/") for pattern in patterns]
     try:
         return Path(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from roadwork_core import component, option
 from roadwork_core.data.sample import Sample
 from roadwork_core.errors import DataError
+from roadwork_core.extras import Requirement
 from roadwork_core.kinds import DatasetContext
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class HuggingFace:
         default=False, help="natix: leave out rows where whether there is a description differs from the label"
     )
     source: str = option(default="", help="where the pictures are from, noted with each sample")
+
+    def needs(self) -> list[Requirement]:
+        from .hub import CLIENT, is_of_hub
+
+        return [CLIENT] if is_of_hub(self.path) else []
 
     def build(self, ctx: DatasetContext) -> Sequence[Sample]:
         """The pictures in the order of files and rows, each once.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from roadwork_core import component, option
-from roadwork_core.errors import RoadworkError
-from roadwork_core.extras import how_to_install
+from roadwork_core.extras import Requirement, how_to_install, require
 from roadwork_core.kinds import TrackerContext
 
 if TYPE_CHECKING:
@@ -44,13 +42,11 @@ class Mlflow:
         help="an MLflow server or database (default: mlflow.db in the tracker's folder)",
     )
 
+    def needs(self) -> list[Requirement]:
+        return [Requirement(("mlflow", "sqlalchemy", "alembic"), how_to_install("mlflow"))]
+
     def build(self, ctx: TrackerContext) -> RunMlflow:
-        missing = [name for name in ("mlflow", "sqlalchemy", "alembic") if find_spec(name) is None]
-        if missing:
-            raise RoadworkError(
-                f'the tracker "mlflow" needs what is not installed: {", ".join(missing)}',
-                hint=how_to_install("mlflow"),
-            )
+        require('the tracker "mlflow"', self.needs())
         from .mlflow import RunMlflow
 
         return RunMlflow(ctx.run_name, ctx.folder, self.uri)
@@ -62,11 +58,11 @@ class Tensorboard:
 
     flush_seconds: int = option(default=30, minimum=1, maximum=3600, help="how often events are written out")
 
+    def needs(self) -> list[Requirement]:
+        return [Requirement(("tensorboard",), "pip install tensorboard")]
+
     def build(self, ctx: TrackerContext) -> RunTensorBoard:
-        if find_spec("tensorboard") is None:
-            raise RoadworkError(
-                'the tracker "tensorboard" needs a package that is not installed', hint="pip install tensorboard"
-            )
+        require('the tracker "tensorboard"', self.needs())
         from .tensorboard import RunTensorBoard
 
         return RunTensorBoard(ctx.run_name, ctx.folder, flush_secs=self.flush_seconds)
@@ -86,9 +82,11 @@ class Wandb:
     project: str | None = option(default=None, min_length=1, help="the project (default: the name of the run)")
     entity: str | None = option(default=None, min_length=1, help="the user or team (default: that of the key)")
 
+    def needs(self) -> list[Requirement]:
+        return [Requirement(("wandb",), how_to_install("wandb"))]
+
     def build(self, ctx: TrackerContext) -> RunWandb:
-        if find_spec("wandb") is None:
-            raise RoadworkError('the tracker "wandb" needs what is not installed: wandb', hint=how_to_install("wandb"))
+        require('the tracker "wandb"', self.needs())
         from .wandb import RunWandb
 
         return RunWandb(ctx.run_name, ctx.folder, mode=self.mode, project=self.project, entity=self.entity)
