@@ -193,6 +193,11 @@ class Bundle:
         help="carry the network in ONNX too, which a CPU computes faster: where it can be had, always, or never",
     )
 
+    def needs(self) -> list[Requirement]:
+        """What writes and computes a network in ONNX, where it must be carried."""
+        modules = ("onnx", "onnxruntime", "onnxscript")
+        return [Requirement(modules, how_to_install("onnx"))] if self.onnx == "on" else []
+
 
 #: What a search needs whose trials follow from one another.
 STUDY = Requirement(("optuna", "sklearn"), how_to_install("sweeps"))

@@ -72,6 +72,13 @@ def test_a_study_needs_optuna_where_trials_follow_from_others(monkeypatch: pytes
     assert said.endswith("uv pip install '.[sweeps]')")
 
 
+def test_a_bundle_that_must_carry_onnx_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert missing(MINIMAL + '[bundle]\nonnx = "auto"\n') == []
+    (said,) = missing(MINIMAL + '[bundle]\nonnx = "on"\n')
+    assert said.startswith("<text>:8 bundle: [bundle] needs what is not installed: onnxscript (")
+
+
 def test_an_answer_that_cannot_be_used_is_the_plugins_fault() -> None:
     with pytest.raises(SpecError, match=r"head: Wrong.needs\(\) fails: TypeError: 'a library' is no Requirement"):
         missing(MINIMAL + '[head]\nuse = "wrong"\n')
