@@ -17,6 +17,7 @@ from attrs import evolve, field, frozen
 
 from ..backends import Backend, resolve
 from ..errors import RoadworkError
+from .device import usable_device
 from .format import WEIGHTS, Bundle, Level
 from .images import Source
 from .verify import verify as verify_bundle
@@ -98,7 +99,7 @@ def load(
 
     level = Level(verify) if Level(verify).includes(Level.SCHEMA) else Level.SCHEMA
     plugins = plugins or Plugins.load()
-    device = "cpu" if (backend, device) == ("onnx", "auto") else _device(device)
+    device = "cpu" if (backend, device) == ("onnx", "auto") else usable_device(device)
     found = verify_bundle(path, level, plugins, device=device, backend=backend)
     found.raise_for_failures()
     if found.bundle is None:
@@ -114,22 +115,6 @@ def load(
         runtime = Runtime(bundle=found.bundle, scorer=scorer, decider=make_decider(found.bundle, plugins))
     computing = runtime.scorer.computing(batch_size=batch_size, workers=workers, threads=threads)
     return Predictor(evolve(runtime, scorer=computing))
-
-
-def _device(name: str) -> str:
-    import torch
-
-    from ..errors import UsageError
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        if torch.device(name).type == "meta":
-            raise UsageError("the device 'meta' holds no numbers, so it cannot compute", hint="cpu, cuda, ...")
-        torch.ones(1, device=name).add(1).item()
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    return name
 
 
 @frozen

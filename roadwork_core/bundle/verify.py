@@ -14,6 +14,7 @@ from ..backends import NAMES, Backend, onnx_is_installed, resolve
 from ..errors import Origin, Problem, RoadworkError, UsageError, VerificationError
 from ..extras import how_to_install
 from . import schema
+from .device import usable_device
 from .format import (
     FORMAT_VERSION,
     GOLDEN_EXPECTED,
@@ -116,12 +117,14 @@ def verify(
 
     `plugins` are the installed ones by default, loaded where a level needs them. By default everything is loaded and
     replayed that could compute the network, otherwise what `roadwork_core.backends.resolve` makes of `backend`.
-    Raises UsageError where `path` does not exist or the backend cannot be had, and nothing for whatever the folder
-    holds.
+    Raises UsageError where `path` does not exist, the device of a level that computes cannot be used or the backend
+    cannot be had, and nothing for whatever the folder holds.
     """
     given, progress = Path(path), _Progress(Level(level))
     if not os.path.lexists(given):
         raise UsageError("there is no such bundle", path=given)
+    if device != "cpu" and progress.wanted.includes(Level.LOAD):
+        device = usable_device(device)
     root = given.resolve()
     bundle = _files_and_schema(root, progress)
     runtimes: Mapping[Backend, Runtime] = {}

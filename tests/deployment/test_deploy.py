@@ -167,6 +167,28 @@ def test_a_slow_bundle_is_refused_with_what_it_took(
     assert deploy(bundles[0][0], "--to", tmp_path, "--max-ms", 60_000) == 0
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "nowhere"])
+@pytest.mark.parametrize("command", ["deploy", "rollback", "verify"])
+def test_a_device_that_cannot_be_used_is_a_wrong_argument_and_no_fault_of_the_bundle(
+    bundles: list[tuple[Path, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, device: str
+) -> None:
+    bundle, folder = bundles[0][0], tmp_path / "live"
+    for one, _ in bundles[1:3]:
+        deploy(one, "--to", folder)
+    before = history(folder)
+    words = {
+        "deploy": ["deploy", bundle, "--to", folder],
+        "rollback": ["deploy", "--to", folder, "--rollback"],
+        "verify": ["bundle", "verify", bundle],
+    }
+    assert main([*map(str, words[command]), "--device", device]) == 2
+    said = capsys.readouterr().err
+    assert f"the device '{device}'" in said
+    assert "cannot" in said
+    assert history(folder) == before
+    assert main(["bundle", "verify", str(bundle), "--device", device, "--level", "plugins", "-q"]) == 0
+
+
 def test_latency_is_of_the_active_policy_on_one_picture(bundles: list[tuple[Path, str]]) -> None:
     measured = latency(verify(bundles[0][0], Level.REPLAY, toy.plugins()).runtimes["torch"])
     assert 0 < measured["p50"] <= measured["p95"]
