@@ -17,14 +17,16 @@ NAMES = ("quickstart", "mobilenet_v2")
 
 
 def made(name: str, folder: Path) -> Path:
-    """The bundle of a name, below `folder`; weights are random, since no speed depends on them."""
+    """The bundle of a name, below `folder`, with its network in ONNX; weights are random: no speed depends on them."""
     if name == "quickstart":
-        return make_bundle(folder / name, backbone={"use": "small_cnn", "image_size": 64}, active="threshold")
+        return make_bundle(
+            folder / name, backbone={"use": "small_cnn", "image_size": 64}, active="threshold", onnx=True
+        )
     from transformers import MobileNetV2Config
 
     path = checkpoint(folder / "checkpoint", MobileNetV2Config(image_size=224))
     backbone = {"use": "transformers", "model": str(path), "pretrained": False}
-    return make_bundle(folder / name, backbone=backbone, size=(224, 224), active="threshold")
+    return make_bundle(folder / name, backbone=backbone, size=(224, 224), active="threshold", onnx=True)
 
 
 def jpegs(count: int, size: tuple[int, int] = (224, 224)) -> Sequence[bytes]:

@@ -1,4 +1,4 @@
-"""Pictures a second of `roadwork predict`, each alone or in batches: see docs/benchmarks/serving.md."""
+"""Pictures a second of `roadwork predict` by ONNX Runtime (the default) and by torch: docs/benchmarks/serving.md."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from roadwork_core.compute_threads import cores
 WAYS: dict[str, dict[str, Any]] = {
     "alone, a worker a core": {},
     "alone, one worker": {"workers": 1},
-    "batches of 32, one thread": {"batch_size": 32, "torch": 1},
-    "batches of 32, a thread a core": {"batch_size": 32, "torch": cores()},
+    "alone, a worker a core, torch": {"backend": "torch"},
+    "batches of 32, one thread, torch": {"batch_size": 32, "torch": 1, "backend": "torch"},
+    "batches of 32, a thread a core, torch": {"batch_size": 32, "torch": cores(), "backend": "torch"},
 }
 
 

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import platform
+import random
 import signal
 import socket
 import subprocess
@@ -30,6 +31,8 @@ from roadwork_core.compute_threads import cores
 
 PROGRAMS = {"plain": Path(__file__).with_name("plain.py"), "litserve": Path(__file__).with_name("lit.py")}
 MANY = 100_000
+#: Seconds in which the connections of a load begin.
+RAMP = 1.0
 
 
 def bare(bundle: Path, images: Sequence[bytes], seconds: float, workers: int) -> dict[str, float]:
@@ -59,33 +62,36 @@ def bare(bundle: Path, images: Sequence[bytes], seconds: float, workers: int) ->
 
 
 async def load_from(url: str, images: Sequence[bytes], connections: int, seconds: float) -> dict[str, float]:
-    """Closed loop: each connection asks again as soon as it has its answer; a refused one waits a second."""
+    """Closed loop: each connection asks again as soon as it has its answer; a refused one waits as long as it is told,
+    and up to as long again by chance. They begin one after another in the first second, which does not count."""
     documents = [json.dumps({"image": base64.b64encode(image).decode()}).encode() for image in images]
     times: list[float] = []
     refused = lost = 0
     limits = httpx.Limits(max_connections=connections)
     head = {"content-type": "application/json"}
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits, trust_env=False, headers=head) as client:
-        begin = time.perf_counter()
+        begin = time.perf_counter() + RAMP
+        chance = random.Random(0)
 
         async def one(number: int) -> None:
             nonlocal refused, lost
+            await asyncio.sleep(RAMP * number / connections)
             while time.perf_counter() < begin + seconds:
                 start = time.perf_counter()
                 try:
                     answer = await client.post("/predict", content=documents[number % len(documents)])
                 except httpx.HTTPError:
-                    lost += 1
+                    lost += start >= begin
                     await asyncio.sleep(0.1)
                     continue
                 number += 1
                 if answer.status_code == 200:
-                    times.append(time.perf_counter() - start)
+                    times.extend([time.perf_counter() - start] if start >= begin else [])
                 elif answer.status_code in (429, 503):
-                    refused += 1
-                    await asyncio.sleep(1)
+                    refused += start >= begin
+                    await asyncio.sleep(float(answer.headers["retry-after"]) * (1 + chance.random()))
                 else:
-                    lost += 1
+                    lost += start >= begin
 
         await asyncio.gather(*(one(number) for number in range(connections)))
         elapsed = time.perf_counter() - begin
@@ -129,16 +135,17 @@ def contender(name: str, bundle: Path, workers: int) -> tuple[list[str], str, st
     url = f"http://127.0.0.1:{port}"
     if name in PROGRAMS:
         return [sys.executable, str(PROGRAMS[name]), str(bundle), str(port), str(workers)], url, "/health"
-    queue = name.rpartition(" ")[2]
+    queue, _, backend = name.partition("queue ")[2].partition(", ")
     words = ["serve", str(bundle), "--port", str(port), "-q", "--device", "cpu", "--timeout", "120", "--verify", "load"]
-    words += ["--workers", str(workers), "--queue", queue]
+    words += ["--workers", str(workers), "--queue", queue, "--backend", backend or "auto"]
     return [sys.executable, "-m", "roadwork_core", *words], url, "/readyz"
 
 
 def measure(bundle: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     images = jpegs(16)
     workers = options.workers or cores()
-    names = [f"roadwork serve, queue {MANY}", "plain", *(["litserve"] if importlib.util.find_spec("litserve") else [])]
+    names = [f"roadwork serve, queue {MANY}", f"roadwork serve, queue {MANY}, torch", "plain"]
+    names += ["litserve"] if importlib.util.find_spec("litserve") else []
     rows: list[dict[str, Any]] = []
     for turn in range(options.rounds):
         rows.append({"what": "bare loop", "connections": "", **bare(bundle, images, options.seconds, workers)})
@@ -179,7 +186,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 _LABELS = {"plain": "FastAPI + uvicorn", "litserve": "LitServe"}
-_VERSIONS = ("torch", "fastapi", "uvicorn", "litserve")
+_VERSIONS = ("torch", "onnxruntime", "fastapi", "uvicorn", "litserve")
 
 
 def versions() -> str:
