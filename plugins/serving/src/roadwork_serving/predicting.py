@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from .documents import ErrorDocument, Predictions, PredictRequest
 from .pictures import Asked, document, predict
-from .reading import Unread, choice_of, read
+from .reading import Unread, options_in, read
 from .refusals import Refusal
 from .service import Loaded, Service
 
@@ -23,7 +23,17 @@ _FORM = {
         "must_answer": {"type": "boolean"},
     },
 }
+#: Not FastAPI's own parameters: it would take yes, on, t and 1 for true, which no other way in does.
+_QUERY: list[dict[str, Any]] = [
+    {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": kind}}
+    for name, kind, text in (
+        ("mode", "string", "who decides, by deployment mode"),
+        ("policy", "string", "who decides, by the policy's name"),
+        ("must_answer", "boolean", "true: never abstain, the fallback policy answers"),
+    )
+]
 _BODY: dict[str, Any] = {
+    "parameters": _QUERY,
     "requestBody": {
         "required": True,
         "content": {
@@ -33,7 +43,7 @@ _BODY: dict[str, Any] = {
             "image/png": {"schema": {"type": "string", "format": "binary"}},
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },
-    }
+    },
 }
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorDocument, "description": text}
@@ -60,16 +70,11 @@ def router(service: Service) -> APIRouter:
         openapi_extra=_BODY,
         response_model=None,
     )
-    async def predict_route(
-        request: Request,
-        mode: Annotated[str | None, Query(description="who decides, by deployment mode")] = None,
-        policy: Annotated[str | None, Query(description="who decides, by the policy's name")] = None,
-        must_answer: Annotated[bool, Query(description="never abstain: the fallback policy answers")] = False,
-    ) -> JSONResponse:
+    async def predict_route(request: Request) -> JSONResponse:
         """The decisions of `roadwork predict` on the same pictures. Options may stand in the query, in the form or in
         the JSON document, which comes first. A picture that cannot be read is a prediction with `error`; if none
         can be read the status is 422."""
-        choice = choice_of({"mode": mode, "policy": policy, "must_answer": must_answer})
+        choice = options_in(request)
 
         def compute(loaded: Loaded, given: Asked | Unread) -> dict[str, Any]:
             asked = given.asked(service.settings.max_images) if isinstance(given, Unread) else given

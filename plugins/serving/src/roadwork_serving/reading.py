@@ -18,7 +18,8 @@ from .refusals import Refusal
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+#: What a query or a form writes for the two values of JSON, and nothing else.
+_TRUTH = {"true": True, "false": False}
 
 
 @frozen(kw_only=True)
@@ -74,7 +75,7 @@ async def _multipart(request: Request, choice: Choice, max_images: int) -> Asked
                     pictures.append(await part.read())
                     names.append(part.filename or None)
                 elif name in OPTIONS and name not in fields:
-                    fields[name] = part
+                    fields[name] = option_of(name, part)
                 else:
                     raise Refusal(400, "bad_request", "fields are files, and once each mode, policy and must_answer")
     except HTTPException as error:
@@ -85,14 +86,36 @@ async def _multipart(request: Request, choice: Choice, max_images: int) -> Asked
 
 
 def choice_of(given: Mapping[str, Any]) -> Choice:
-    """A choice of `mode`, `policy`, `must_answer`; the last may be text. Raises Refusal for another type."""
-    must_answer = given.get("must_answer", False)
-    if isinstance(must_answer, str):
-        must_answer = _TRUTH.get(must_answer.lower())
+    """A choice of `mode`, `policy`, `must_answer`, each as in JSON; None counts as not given.
+
+    Raises Refusal for another type.
+    """
+    must_answer = given.get("must_answer")
     mode, policy = given.get("mode") or None, given.get("policy") or None
-    if not isinstance(must_answer, bool) or not all(isinstance(part, str | None) for part in (mode, policy)):
-        raise Refusal(400, "bad_choice", "mode and policy are names, must_answer is true or false")
-    return Choice(mode=mode, policy=policy, must_answer=must_answer)
+    if not isinstance(must_answer, bool | None) or not all(isinstance(part, str | None) for part in (mode, policy)):
+        raise Refusal(400, "bad_request", "mode and policy are names, must_answer is true or false")
+    return Choice(mode=mode, policy=policy, must_answer=bool(must_answer))
+
+
+def option_of(name: str, text: str) -> str | bool:
+    """The value of an option that a query or a form gives as text. Raises Refusal for a truth value that is none."""
+    if name != "must_answer":
+        return text
+    if text not in _TRUTH:
+        raise Refusal(400, "bad_request", f"must_answer is true or false, not {text[:60]!r}")
+    return _TRUTH[text]
+
+
+def options_in(request: Request) -> Choice:
+    """The choice in the query of a request. Raises Refusal for a value that is none, and for an option given twice."""
+    given: dict[str, str | bool] = {}
+    for name, text in request.query_params.multi_items():
+        if name not in OPTIONS:
+            continue
+        if name in given:
+            raise Refusal(400, "bad_request", f"{name} is given twice")
+        given[name] = option_of(name, text)
+    return choice_of(given)
 
 
 def from_base64(text: str) -> bytes:
