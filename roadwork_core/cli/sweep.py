@@ -154,6 +154,7 @@ def _search(
         make=partial(make_trial, options.spec, resolved, plugins, **given),
         figure=lambda run: figure_of(run, metric),
         is_done=is_done,
+        has_these_data=partial(_has_these_data, engine=engine, plugins=plugins),
         run_of=engine.run_named,
         warn=console.warn,
     )
@@ -202,19 +203,27 @@ def _carry_out(search: Search, resolved: ResolvedSpec, engine: Engine, console: 
 
 def _is_done(trial: Trial, engine: Engine, plugins: Plugins) -> bool:
     """Whether its run came to a good end and `roadwork run` would do nothing."""
+    from roadwork_core.runs.engine import is_finished
+
+    return is_finished(engine.run_of(trial)) and all(_up_to_date(trial, engine, plugins).values())
+
+
+def _has_these_data(trial: Trial, engine: Engine, plugins: Plugins) -> bool:
+    """Whether its run has prepared the data as they are now."""
+    return _up_to_date(trial, engine, plugins)["prepare"]
+
+
+def _up_to_date(trial: Trial, engine: Engine, plugins: Plugins) -> dict[str, bool]:
+    """By stage, whether `roadwork run` would leave it as it is."""
     import io
 
     from roadwork_core.console import Console
     from roadwork_core.runs import Outcome, plan
-    from roadwork_core.runs.engine import is_finished
     from roadwork_core.spec import load_spec
 
-    run = engine.run_of(trial)
-    if not is_finished(run):
-        return False
     silent = Console(verbosity=-1, stdout=io.StringIO(), stderr=io.StringIO())
-    outcomes = plan(run, load_spec(engine.spec_file(trial), plugins), plugins, silent)
-    return all(outcome.outcome is Outcome.SKIPPED for outcome in outcomes)
+    outcomes = plan(engine.run_of(trial), load_spec(engine.spec_file(trial), plugins), plugins, silent)
+    return {outcome.name: outcome.outcome is Outcome.SKIPPED for outcome in outcomes}
 
 
 def _tell(ending: Ending, console: Console) -> None:

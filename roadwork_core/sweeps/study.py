@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FILE = "study.sqlite3"
 _MADE_FOR = "made_for"
+#: Of a study that was renewed: every record that it takes over is there.
+_WHOLE = "whole"
 
 
 @contextmanager
@@ -67,7 +69,8 @@ class Study:
     """The records of a sweep, each change one transaction; without a `folder`, in memory.
 
     A trial that is carried out again gets a record of its own, which takes the place of the earlier one. `made_for`
-    is what the figures follow from. Raises UsageError where the file was made for something else.
+    is what the figures follow from. Raises UsageError where the file was made for something else. A study that was
+    renewed is another one for Optuna, in the same file under the name "<name> (2)" and so on; the last one counts.
     """
 
     def __init__(self, folder: Path | None, *, name: str, maximise: bool, made_for: Mapping[str, Any]) -> None:
@@ -78,7 +81,7 @@ class Study:
             folder.mkdir(parents=True, exist_ok=True)
         self.path = None if folder is None else folder / FILE
         url = sqlalchemy.URL.create("sqlite", database=str(self.path or ":memory:")).render_as_string()
-        self._optuna, self._name = optuna, name
+        self._optuna, self._first, self._name = optuna, name, name
         with quiet_optuna():
             self._storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
             optuna.create_study(
@@ -87,9 +90,49 @@ class Study:
                 direction="maximize" if maximise else "minimize",
                 load_if_exists=True,
             )
-        self._id = self._storage.get_study_id_from_name(name)
+        whole = {study.study_name for study in self._storage.get_all_studies() if study.user_attrs.get(_WHOLE)}
+        while (later := self._next_name()) in whole:
+            self._name = later
+        self._id = self._storage.get_study_id_from_name(self._name)
         self._ids: dict[int, int] = {}
         self._claim(made_for)
+
+    def _next_name(self) -> str:
+        number = 1 if self._name == self._first else int(self._name.removeprefix(f"{self._first} (")[:-1])
+        return f"{self._first} ({number + 1})"
+
+    def renew(self, superseded: Collection[int]) -> None:
+        """Leaves behind what is known of these trials, which then wait to be carried out with the same values.
+
+        Optuna forgets no record and changes none that has ended, and its pruners look at all. So the others move to
+        a new study; the old one stays in the file to be looked at. A kill leaves the one or the other, whole.
+        """
+        states = self._optuna.trial.TrialState
+        latest = {int(trial.user_attrs["number"]): trial for trial in self._trials()}
+        name, directions = self._next_name(), self._storage.get_study_directions(self._id)
+        with quiet_optuna():
+            if name in {study.study_name for study in self._storage.get_all_studies()}:
+                self._storage.delete_study(self._storage.get_study_id_from_name(name))
+            new = self._storage.create_new_study(directions, name)
+        for number in sorted(latest):
+            trial = latest[number]
+            if number in superseded:
+                trial = self._optuna.trial.create_trial(
+                    state=states.RUNNING,
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    user_attrs={key: trial.user_attrs[key] for key in ("number", "parameters")},
+                )
+            self._storage.create_new_trial(new, template_trial=trial)
+        self._storage.set_study_user_attr(new, _MADE_FOR, self._storage.get_study_user_attrs(self._id)[_MADE_FOR])
+        self._storage.set_study_user_attr(new, _WHOLE, True)
+        self._name, self._id = name, new
+        self._ids.clear()
+        self.records()
+
+    def _trials(self) -> Sequence[optuna.trial.FrozenTrial]:
+        found: Sequence[optuna.trial.FrozenTrial] = self._storage.get_all_trials(self._id, deepcopy=False)
+        return found
 
     def _claim(self, made_for: Mapping[str, Any]) -> None:
         text = json.dumps(made_for, sort_keys=True)
@@ -109,7 +152,7 @@ class Study:
     def records(self) -> list[Record]:
         """The latest record of each trial, by number."""
         found: dict[int, Record] = {}
-        for trial in self._storage.get_all_trials(self._id, deepcopy=False):
+        for trial in self._trials():
             number = int(trial.user_attrs["number"])
             self._ids[number] = trial._trial_id
             state = _STATES[trial.state.name]

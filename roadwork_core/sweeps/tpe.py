@@ -37,7 +37,9 @@ class TpeSearch:
     Trial n follows from the sweep's seed, n and what the study holds when it is drawn: one at a time, a sweep that
     was killed draws what it would have drawn; several at a time, it depends on which of them ended first.
     `make` resolves a trial from its number and values, `figure` reads a finished run, `is_done` says whether nothing
-    is left to do for one.
+    is left to do for one, `has_these_data` whether the run of one that has not finished was prepared from the data as
+    they are. What is known of a trial whose run no longer stands counts for nothing: not for the draws of others, not
+    for a pruner and not in a report.
     """
 
     #: Of the spec: trials are called after it.
@@ -49,6 +51,7 @@ class TpeSearch:
     make: Callable[[int, Mapping[str, Value]], Trial]
     figure: Callable[[Run], float]
     is_done: Callable[[Trial], bool]
+    has_these_data: Callable[[Trial], bool]
     run_of: Callable[[str], Run]
     warn: Callable[[str], None] = lambda text: None
     _seen: dict[str, int] = field(factory=dict, init=False)
@@ -72,9 +75,8 @@ class TpeSearch:
     def known(self) -> list[Known]:
         found = []
         for record in self.records():
-            # One that failed may be one whose values do not go together, of which there is no spec.
-            pending = record.state is State.FINISHED and not self.is_done(self.make(record.number, record.parameters))
-            status = "pending" if pending or record.state is State.RUNNING else str(record.state)
+            pending = record.state is State.RUNNING or self._is_superseded(record)
+            status = "pending" if pending else str(record.state)
             found.append(Known(name=f"{self.name}-{record.number}", parameters=record.parameters, status=status))
         return found
 
@@ -83,12 +85,12 @@ class TpeSearch:
 
     def trials(self) -> Iterator[Trial]:
         """First those that a sweep before this one left unfinished, then new ones, drawn one by one."""
+        if superseded := [record.number for record in self.study.records() if self._is_superseded(record)]:
+            self.study.renew(superseded)
         for record in self.records():
-            if record.state is State.PRUNED:
+            if record.state in (State.PRUNED, State.FINISHED):
                 continue
-            if record.state is not State.RUNNING:
-                if record.state is State.FINISHED and self.is_done(self.make(record.number, record.parameters)):
-                    continue
+            if record.state is State.FAILED:
                 self.study.begin(record.number, record.parameters, record.drawn, self.distributions())
             if (trial := self._made(record.number, record.parameters)) is not None:
                 yield trial
@@ -100,6 +102,14 @@ class TpeSearch:
             self.study.begin(len(known), parameters, drawn, self.distributions())
             if (trial := self._made(len(known), parameters)) is not None:
                 yield trial
+
+    def _is_superseded(self, record: Record) -> bool:
+        """Whether its run was of other data, or is gone, so that its figure or its epochs say nothing any more."""
+        # One that failed may be one whose values do not go together, of which there is no spec; it is begun anew.
+        if record.state is State.FAILED or (record.state is State.RUNNING and not record.epochs):
+            return False
+        trial = self.make(record.number, record.parameters)
+        return not (self.is_done(trial) if record.state is State.FINISHED else self.has_these_data(trial))
 
     def _made(self, number: int, parameters: Mapping[str, Value]) -> Trial | None:
         """The trial; one whose values do not go together has failed before it began."""

@@ -13,20 +13,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from roadwork_core.cli import main
 from roadwork_core.errors import Problem, SpecError, UsageError
+from roadwork_core.plugins import Plugins
 from roadwork_core.runs import Run
 from roadwork_core.runs.engine import mark_pruned
 from roadwork_core.spec.model import SweepParameter
 from roadwork_core.sweeps import Result, Trial
-from roadwork_core.sweeps.engine import Ending
+from roadwork_core.sweeps.engine import Ending, Engine
 from roadwork_core.sweeps.importance import importance_by_forest
 from roadwork_core.sweeps.results import Interval
 from roadwork_core.sweeps.study import State, Study
 from roadwork_core.sweeps.tpe import TpeSearch, distributions_of
 from roadwork_core.training.checkpoint import HEADER
 from roadwork_core.training.snapshot import CHECKPOINT
+from tests.e2e.pictures import draw
 from tests.e2e.tiny import tiny_spec
 
 from .tpe_driver import PARAMETERS, carry_out, make_search, objective
@@ -192,6 +195,93 @@ def test_a_trial_that_falls_behind_is_ended_and_one_that_leads_is_not(tmp_path: 
     # Pruned ones stay so: the same command leaves them alone.
     again = make_search(tmp_path, trials=8, startup_trials=4, prune=prune)
     assert [trial.name for trial in again.trials()] == []
+
+
+def finish(search: TpeSearch, trial: Trial, level: float) -> None:
+    """One that comes to its end, as far as `hopeless` lets it."""
+    write_epochs(search.run_of(trial.name), [level] * 5)
+    stop = search.hopeless(trial)
+    search.ended(Ending(trial=trial, code=0 if stop is None else 130, error=None, stop=stop))
+
+
+def test_what_is_known_of_other_data_counts_for_nothing(tmp_path: Path) -> None:
+    """Figures that the data of today do not reach: they prune no trial, draw none, and are in no report."""
+    options: dict[str, Any] = {"trials": 6, "startup_trials": 2, "prune": "median", "value": lambda _: 0.9}
+    before = make_search(tmp_path, **options)
+    for trial, level in zip(before.trials(), (0.9, 0.9, 0.9, 0.9, 0.9, 0.1), strict=True):
+        finish(before, trial, level)
+    assert [str(record.state) for record in before.records()] == [*["finished"] * 5, "pruned"]
+    drawn = values(before)
+
+    today: set[str] = set()
+    search = make_search(tmp_path, **options | {"trials": 8, "value": lambda _: -0.5})
+    search.is_done = search.has_these_data = lambda trial: trial.name in today
+    assert {known.status for known in search.known()} == {"pending"}
+    trials = search.trials()
+    for number in range(8):
+        trial = next(trials)
+        figures = [record.figure for record in search.study.records() if record.state is State.FINISHED]
+        assert figures == [-0.5] * number
+        today.add(trial.name)
+        finish(search, trial, -0.5)
+    assert next(trials, None) is None
+    assert [str(record.state) for record in search.records()] == ["finished"] * 8
+    assert values(search)[:6] == drawn
+    assert [result.pruned for result in search.results(str)] == [None] * 8
+
+    again = make_search(tmp_path, **options | {"trials": 8})
+    assert list(again.trials()) == []
+    assert {record.figure for record in again.records()} == {-0.5}
+
+
+def test_epochs_of_other_data_go_with_a_trial_that_was_cut_off(tmp_path: Path) -> None:
+    before = make_search(tmp_path, trials=1, prune="median")
+    trial = next(before.trials())
+    write_epochs(before.run_of(trial.name), [0.9] * 3)
+    before.hopeless(trial)
+    assert [len(record.epochs) for record in before.records()] == [3]
+    assert next(make_search(tmp_path, trials=1, prune="median").trials()) == trial, "the same data: it goes on"
+    other = make_search(tmp_path, trials=1, prune="median", done=False)
+    assert next(other.trials()) == trial
+    assert [(record.state, dict(record.epochs)) for record in other.records()] == [(State.RUNNING, {})]
+
+
+def test_a_study_that_is_killed_while_it_is_renewed_is_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry_out(make_search(tmp_path, trials=4))
+    search = make_search(tmp_path, trials=4)
+    before, storage = search.study.records(), search.study._storage
+    create, left = storage.create_new_trial, iter(range(2))
+
+    def killed(*arguments: Any, **named: Any) -> Any:
+        next(left)
+        return create(*arguments, **named)
+
+    monkeypatch.setattr(storage, "create_new_trial", killed)
+    with pytest.raises(StopIteration):
+        search.study.renew([1])
+    opened = make_search(tmp_path, trials=4).study
+    assert opened.records() == before
+    opened.renew([1])
+    states = [record.state for record in make_search(tmp_path, trials=4).records()]
+    assert states == [State.FINISHED, State.RUNNING, State.FINISHED, State.FINISHED]
+
+
+@pytest.mark.slow
+def test_pictures_that_changed_are_other_data(tmp_path: Path) -> None:
+    from roadwork_core.cli.sweep import _has_these_data
+
+    pictures = draw(tmp_path / "pictures", sequences=20, frames=3)
+    path = tiny_spec(tmp_path, pictures=pictures, epochs=1)
+    assert main(["run", str(path), "--runs-dir", str(tmp_path), "-q"]) == 0
+    engine = Engine(folder=tmp_path / "sweep", runs_dir=tmp_path, jobs=1, tell=lambda text: None)
+    trial = Trial(name="tiny", number=0, parameters={}, text=path.read_text())
+    plugins = Plugins.load()
+    assert _has_these_data(trial, engine, plugins)
+    changed = next(pictures.rglob("*.png"), None) or next(pictures.rglob("*.jpg"))
+    Image.open(changed).convert("L").save(changed)
+    assert not _has_these_data(trial, engine, plugins)
 
 
 def test_without_pruning_nothing_is_ended(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def make_search(
         make=make,
         figure=lambda run: value(made[run.name]),
         is_done=lambda trial: done,
+        has_these_data=lambda trial: done,
         run_of=lambda name: Run(name=name, path=(folder or Path()) / name),
     )
 
