@@ -84,8 +84,10 @@ class Database:
     def _prepare(self) -> None:
         with self._told():
             application, version = (self._pragma(name) for name in ("application_id", "user_version"))
-            if application == 0 and version == 0 and not self._count_tables():
-                self._create()
+            if application == 0 and version == 0:
+                if not self._count_tables():
+                    self._create()
+                # Tables that are there now are perhaps another process's, made since the two numbers were read.
                 application, version = (self._pragma(name) for name in ("application_id", "user_version"))
             if application != self.application:
                 raise UsageError(f"is not a {self.what}", path=self.path)

@@ -34,6 +34,20 @@ def store(tmp_path: Path) -> FeedbackStore:
     return FeedbackStore(tmp_path / "feedback.sqlite")
 
 
+def test_a_store_that_another_makes_meanwhile_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, count = tmp_path / "feedback.sqlite", FeedbackStore._count_tables
+
+    def quicker(self: FeedbackStore) -> int:
+        with monkeypatch.context() as patch:
+            patch.setattr(FeedbackStore, "_count_tables", count)
+            FeedbackStore(path).close()
+        return count(self)
+
+    monkeypatch.setattr(FeedbackStore, "_count_tables", quicker)
+    with FeedbackStore(path) as store:
+        assert store.add([seen("a")]) == 1
+
+
 # A new file on a disk that others use takes its time.
 @settings(deadline=None)
 @given(
