@@ -34,6 +34,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     giving.add_argument("--bundle-id", metavar="ID", help="only this bundle's, by how its id begins")
     pruning.add_argument("--days", type=float, metavar="N", help="remove predictions that are older than N days")
     pruning.add_argument("--keep", type=int, metavar="N", help="keep at most N predictions, the latest")
+    pruning.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="DIR",
+        help="a server's --feedback-pictures: remove those of no prediction that is left",
+    )
     for child in (taking, giving, counting, pruning):
         child.add_argument("--json", action="store_true", help="print JSON")
 
@@ -50,8 +56,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
         elif options.action == "export":
             result = _export(store, options)
         else:
-            before = None if options.days is None else time.time() - options.days * DAY
-            result = {"removed": store.prune(before=before, keep=options.keep)}
+            result = _prune(store, options)
     if console.as_json:
         console.json({"schema": f"roadwork.feedback-{options.action}/1", **result})
     else:
@@ -66,8 +71,10 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("there is no such file", path=options.file)
     if options.action != "prune":
         return
-    if options.days is None and options.keep is None:
-        raise UsageError("say what may go: --days, --keep, or both")
+    if options.days is None and options.keep is None and options.pictures is None:
+        raise UsageError("say what may go: --days, --keep, --pictures, or several")
+    if options.pictures is not None and not options.pictures.is_dir():
+        raise UsageError("there is no such folder of pictures", path=options.pictures)
     if (options.days is not None and not options.days >= 0) or (options.keep is not None and options.keep < 0):
         raise UsageError("--days and --keep must not be negative")
 
@@ -78,6 +85,20 @@ def _import(store: Any, options: argparse.Namespace) -> dict[str, int]:
     if options.file.is_dir():
         return import_evaluation(store, options.file)
     return import_table(store, options.file, bundle_id=options.bundle_id, source=options.source)
+
+
+def _prune(store: Any, options: argparse.Namespace) -> dict[str, Any]:
+    from roadwork_core.errors import RoadworkError
+    from roadwork_core.feedback import PictureFolder
+
+    before = None if options.days is None else time.time() - options.days * DAY
+    result = {"removed": store.prune(before=before, keep=options.keep)}
+    if options.pictures is not None:
+        try:
+            result["pictures"] = store.prune_pictures(PictureFolder(options.pictures))
+        except OSError as error:
+            raise RoadworkError(f"a picture cannot be removed: {error.strerror}", path=error.filename) from None
+    return result
 
 
 def _export(store: Any, options: argparse.Namespace) -> dict[str, Any]:

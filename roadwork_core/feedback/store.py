@@ -5,20 +5,25 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..database import Database
+from .pictures import PictureFolder
 from .record import Label, Recorded, Seen
 
 #: How every SQLite file begins.
 _MAGIC = b"SQLite format 3\0"
+#: Files that are looked up together, while servers wait.
+_FILES_AT_ONCE = 256
 
 _TABLES = """
 CREATE TABLE predictions (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, time REAL NOT NULL, bundle_id TEXT NOT NULL, policy TEXT NOT NULL,
   label TEXT, score REAL NOT NULL, path TEXT, sha256 TEXT, logits BLOB, features BLOB);
 CREATE INDEX predictions_time ON predictions (time);
+CREATE INDEX predictions_picture ON predictions (sha256) WHERE path IS NOT NULL;
 CREATE TABLE labels (subject TEXT PRIMARY KEY, label TEXT NOT NULL, time REAL NOT NULL, source TEXT NOT NULL)
   WITHOUT ROWID;
 """
@@ -47,15 +52,19 @@ class FeedbackStore(Database):
     tables = _TABLES
 
     def add(self, predictions: Iterable[Seen]) -> int:
-        """Writes predictions, of one that is there already (by key) nothing; returns how many are new."""
-        rows = [
-            (
-                *(one.key, one.time, one.bundle_id, one.policy, one.label, one.score, one.path, one.sha256),
-                *(_packed(one.logits, "d"), _packed(one.features, "f")),
-            )
-            for one in predictions
-        ]
+        """Writes predictions, of one that is there already (by key) nothing; returns how many are new.
+
+        `predictions` are drawn while no one else writes: what drawing one puts beside the store, its picture, no
+        `prune_pictures` takes for one that has no prediction.
+        """
         with self._writing() as connection:
+            rows = [
+                (
+                    *(one.key, one.time, one.bundle_id, one.policy, one.label, one.score, one.path, one.sha256),
+                    *(_packed(one.logits, "d"), _packed(one.features, "f")),
+                )
+                for one in predictions
+            ]
             before = connection.total_changes
             connection.executemany(
                 "INSERT INTO predictions (key, time, bundle_id, policy, label, score, path, sha256, logits, features)"
@@ -161,6 +170,32 @@ class FeedbackStore(Database):
         with self._told():
             self._connection.execute("PRAGMA incremental_vacuum").fetchall()
         return count
+
+    def prune_pictures(self, pictures: PictureFolder) -> int:
+        """Removes the files of `pictures` that are of no prediction here, and those that a killed writer left behind;
+        returns how many went. The folder must be this store's alone. Raises OSError."""
+        with self._writing() as connection:
+            # A store of an earlier roadwork lacks it, and would be read whole for every file.
+            connection.execute(
+                "CREATE INDEX IF NOT EXISTS predictions_picture ON predictions (sha256) WHERE path IS NOT NULL"
+            )
+        removed, files = 0, pictures.files()
+        while part := list(islice(files, _FILES_AT_ONCE)):
+            with self._told():
+                loose = self._without_prediction(part)
+            if loose:
+                with self._writing():
+                    for _, path in self._without_prediction(loose):
+                        path.unlink(missing_ok=True)
+                        removed += 1
+        return removed
+
+    def _without_prediction(self, files: Sequence[tuple[str | None, Path]]) -> list[tuple[str | None, Path]]:
+        digests = [digest for digest, _ in files if digest is not None]
+        statement = "SELECT DISTINCT sha256 FROM predictions WHERE path IS NOT NULL AND sha256 IN"
+        found = self._connection.execute(f"{statement} ({','.join('?' * len(digests))})", digests)
+        kept = {digest for (digest,) in found}
+        return [(digest, path) for digest, path in files if digest not in kept]
 
 
 def _packed(values: Sequence[float] | None, code: str) -> bytes | None:

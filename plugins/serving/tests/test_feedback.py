@@ -22,7 +22,7 @@ from roadwork_serving.telemetry import Telemetry
 
 from roadwork_core.bundle import Prediction
 from roadwork_core.errors import RoadworkError, UsageError
-from roadwork_core.feedback import FeedbackStore, Label, Recorded
+from roadwork_core.feedback import FeedbackStore, Label, PictureFolder, Recorded
 
 from .conftest import TOKEN, Served, Site, pixels, png
 
@@ -376,6 +376,35 @@ def test_a_picture_that_cannot_be_written_is_counted_and_its_prediction_kept(tmp
     recorder.close()
     assert stored(tmp_path / "f.sqlite")[str(key)].seen.path is None
     assert counted(telemetry, "picture failed") == 1
+
+
+def test_no_one_prunes_between_a_picture_and_its_prediction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, pictures = tmp_path / "f.sqlite", tmp_path / "pictures"
+    FeedbackStore(path).close()
+    put, told = PictureFolder.put, []
+
+    def watched(self: PictureFolder, content: bytes, digest: str) -> Path:
+        other = sqlite3.connect(path, isolation_level=None, timeout=0)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            told.append(str(error))
+        finally:
+            other.close()
+        return put(self, content, digest)
+
+    monkeypatch.setattr(PictureFolder, "put", watched)
+    recorder = Recorder(path, pictures, Telemetry(io.StringIO()))
+    keys = recorder.keep("b", [SAID, SAID], [png(3), pixels(4)])
+    recorder.close()
+    assert told == ["database is locked"] * 2
+    with FeedbackStore(path) as store:
+        assert store.prune_pictures(PictureFolder(pictures)) == 0
+        assert {found.seen.key for found in store.read()} == set(keys)
+        assert all(Path(str(found.seen.path)).is_file() for found in store.read())
+        store.prune(keep=0)
+        assert store.prune_pictures(PictureFolder(pictures)) == 2
+    assert [place for place in pictures.rglob("*") if place.is_file()] == []
 
 
 def test_a_full_disk_leaves_no_part_of_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from attrs import evolve, frozen
 from PIL import Image
 
 from roadwork_core.errors import RoadworkError, UsageError
-from roadwork_core.feedback import FeedbackStore, Label, Seen
+from roadwork_core.feedback import FeedbackStore, Label, PictureFolder, Seen
 
 if TYPE_CHECKING:
     from roadwork_core.bundle import Prediction
@@ -31,17 +31,6 @@ MIB = 2**20
 _BATCH = 256
 #: Seconds between two lines of log on the same trouble, and for what waits when the server ends.
 _QUIET, _LAST = 10.0, 10.0
-#: How a file of each format begins, after so many bytes.
-_MAGIC = (
-    (0, b"\xff\xd8\xff", ".jpg"),
-    (0, b"\x89PNG", ".png"),
-    (0, b"GIF8", ".gif"),
-    (0, b"BM", ".bmp"),
-    (0, b"II*\0", ".tif"),
-    (0, b"MM\0*", ".tif"),
-    (8, b"WEBP", ".webp"),
-    (4, b"ftypavi", ".avif"),
-)
 
 
 class QueueFullError(Exception):
@@ -92,7 +81,7 @@ class Recorder:
         capacity_bytes: int = 64 * MIB,
     ) -> None:
         self._path = path
-        self._pictures = pictures
+        self._pictures = None if pictures is None else PictureFolder(pictures)
         self._telemetry = telemetry
         self._capacity = capacity
         self._capacity_bytes = capacity_bytes
@@ -199,9 +188,10 @@ class Recorder:
 
     def _write(self, store: FeedbackStore, batch: Sequence[_Said | _Told]) -> None:
         # A label comes after its prediction, so it may be written after all of the batch.
-        said = [self._with_picture(entry) for entry in batch if isinstance(entry, _Said)]
+        said = [(entry.seen, self._content(entry)) for entry in batch if isinstance(entry, _Said)]
         if said:
-            store.add(said)
+            # Pictures are written as the store draws the predictions, so none is pruned before its prediction is there.
+            store.add(self._with_picture(seen, content) for seen, content in said)
             self._telemetry.feedback("kept", len(said))
         for entry in batch:
             if isinstance(entry, _Told) and entry.done.set_running_or_notify_cancel():
@@ -212,26 +202,23 @@ class Recorder:
                 else:
                     entry.done.set_result(None)
 
-    def _with_picture(self, entry: _Said) -> Seen:
-        if entry.picture is None or self._pictures is None:
-            return entry.seen
+    def _content(self, entry: _Said) -> bytes | None:
+        """The file of the picture that is to be kept, encoded where it came as pixels."""
+        if entry.picture is None or isinstance(entry.picture, bytes):
+            return entry.picture
+        return _png(entry.picture)
+
+    def _with_picture(self, seen: Seen, content: bytes | None) -> Seen:
+        if content is None or self._pictures is None:
+            return seen
+        digest = seen.sha256 or _sha256(content)
         try:
-            content = entry.picture if isinstance(entry.picture, bytes) else _png(entry.picture)
-            digest = entry.seen.sha256 or _sha256(content)
-            place = self._pictures.absolute() / digest[:2] / f"{digest}{_suffix(content)}"
-            if not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                fresh = place.with_name(f".{uuid.uuid4().hex}")
-                try:
-                    fresh.write_bytes(content)
-                    fresh.replace(place)
-                finally:
-                    fresh.unlink(missing_ok=True)  # what a full disk has left of it
+            place = self._pictures.put(content, digest)
         except OSError as error:
             self._telemetry.feedback("picture failed")
             self._complain(f"a picture could not be kept: {error.strerror}")
-            return entry.seen
-        return evolve(entry.seen, path=os.fspath(place), sha256=digest)
+            return seen
+        return evolve(seen, path=os.fspath(place), sha256=digest)
 
     def _failed(self, batch: Sequence[_Said | _Told], error: Exception) -> None:
         said = sum(isinstance(entry, _Said) for entry in batch)
@@ -278,10 +265,6 @@ def _begun(job: Future[None]) -> bool:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _suffix(content: bytes) -> str:
-    return next((suffix for at, magic, suffix in _MAGIC if content[at:].startswith(magic)), ".ppm")
 
 
 def _png(pixels: Picture) -> bytes:
