@@ -248,7 +248,8 @@ def test_it_starts_from_the_backbone_and_merges_to_what_it_was(family: str, comp
         torch.testing.assert_close(adapted.module.eval()(images), base, atol=1e-5, rtol=0)
         disturb(adapted.module)
         trained = adapted.module(images)
-        assert (trained - base).abs().max() > 1e-3 * base.abs().max() > 0
+        # Well above what the merged one may differ by.
+        assert (trained - base).abs().max() > 1e-4
         merged = adapted.merge()
         torch.testing.assert_close(merged(images), trained, atol=1e-5, rtol=0)
     assert list(merged.state_dict()) == keys
