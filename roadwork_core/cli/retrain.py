@@ -85,7 +85,7 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     if classes != others:
         raise DataError("the challenger has other classes than the champion", path=run.path)
     comparison = compare(first, second, positive=classes["positive"], resamples=options.bootstrap, level=options.level)
-    verdict = judge(comparison, options.metric, options.margin)
+    verdict = judge(comparison, options.metric, options.margin, used=mixed.used)
     document = {
         "schema": SCHEMA,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

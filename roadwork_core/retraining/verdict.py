@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 #: Figures of which less is better.
 LESS_IS_BETTER = frozenset({"nll", "brier"})
@@ -19,9 +19,19 @@ class Verdict:
     reason: str
 
 
-def judge(comparison: Mapping[str, Any], metric: str, margin: float) -> Verdict:
+def judge(comparison: Mapping[str, Any], metric: str, margin: float, *, used: int) -> Verdict:
     """Promotes where the whole interval of challenger less champion (`comparison`, of `evaluation.compare`) is better
-    than `margin`, and both were tested on the very same samples."""
+    than `margin`, and both were tested on the very same samples.
+
+    `used` hard negatives were new to the challenger; where none was, the reason says so.
+    """
+    verdict = _judge(comparison, metric, margin)
+    if used:
+        return verdict
+    return evolve(verdict, reason=f"{verdict.reason}; no hard negative was new, so only its spec can make a difference")
+
+
+def _judge(comparison: Mapping[str, Any], metric: str, margin: float) -> Verdict:
     if comparison["only_first"] or comparison["only_second"]:
         missing = f"{comparison['only_first']} and {comparison['only_second']}"
         return Verdict(False, f"they were not tested on the same samples: {missing} only in one of them")

@@ -75,13 +75,20 @@ def comparison(**difference: Any) -> dict[str, Any]:
 def test_only_a_whole_interval_beyond_the_margin_promotes(
     metric: str, margin: float, difference: dict[str, Any], promoted: bool
 ) -> None:
-    assert judge(comparison(**difference), metric, margin).promoted is promoted
+    assert judge(comparison(**difference), metric, margin, used=1).promoted is promoted
 
 
 def test_another_test_split_promotes_nothing() -> None:
-    verdict = judge(comparison() | {"only_second": 1}, "mcc", 0.0)
+    verdict = judge(comparison() | {"only_second": 1}, "mcc", 0.0, used=1)
     assert not verdict.promoted
     assert "not tested on the same samples" in verdict.reason
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.05])
+def test_the_reason_says_where_no_hard_negative_was_new(margin: float) -> None:
+    some, none = (judge(comparison(), "mcc", margin, used=used) for used in (1, 0))
+    assert none.promoted is some.promoted
+    assert none.reason == f"{some.reason}; no hard negative was new, so only its spec can make a difference"
 
 
 def test_splits_stay_and_hard_negatives_are_in_train_alone(champion: Path, tmp_path: Path) -> None:
