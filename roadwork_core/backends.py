@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from typing import Literal
+import os
+from typing import Any, Literal
 
-from .errors import UsageError
+from .errors import RoadworkError, UsageError
 from .extras import how_to_install
 
 Backend = Literal["torch", "onnx"]
@@ -36,7 +37,21 @@ def onnx_can_be_written() -> bool:
 
 
 def _are_there(*modules: str) -> bool:
-    return all(importlib.util.find_spec(name) is not None for name in modules)
+    return all((spec := importlib.util.find_spec(name)) is not None and spec.origin is not None for name in modules)
+
+
+def onnxruntime() -> Any:
+    """The module, imported by nobody else here: as its wheels come, it tells its makers what it does on which machine.
+
+    Raises RoadworkError where it is not installed.
+    """
+    # Read once, as it is loaded; who wants to tell sets it to 0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RoadworkError(f"onnxruntime cannot be imported: {error}", hint=how_to_install("onnx")) from None
+    return onnxruntime
 
 
 def resolve(asked: str, *, carries_onnx: bool, device: str) -> Backend:

@@ -73,9 +73,6 @@ class Network(Protocol):
 
     def __call__(self, inputs: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]: ...
 
-    def with_threads(self, threads: int) -> Network:
-        """The same network, computing each call with so many threads."""
-
 
 @frozen
 class TorchNetwork:
@@ -96,10 +93,6 @@ class TorchNetwork:
             logits, features = (self.model(inputs), None) if with_features is None else with_features(inputs)
         seen = None if features is None else features.float().flatten(1).cpu().numpy()
         return logits.double().cpu().numpy(), seen
-
-    def with_threads(self, threads: int) -> TorchNetwork:
-        """Itself: torch takes its threads from the thread that calls."""
-        return self
 
 
 @frozen
@@ -142,11 +135,10 @@ class Scorer:
         workers: int | None = None,
         threads: int = 1,
     ) -> None:
-        found: Network = TorchNetwork.on(device, network) if isinstance(network, nn.Module) else network
-        self.network = found.with_threads(threads)
+        self.network: Network = TorchNetwork.on(device, network) if isinstance(network, nn.Module) else network
         self.preprocessing = preprocessing
         self.tta = tta
-        self.device = found.device
+        self.device = self.network.device
         self.alone = batch_size is None and self.device.type == "cpu"
         self.batch_size = batch_size or BATCH
         self._compute = ComputeThreads(workers, threads)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,15 +16,14 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
+from ..backends import onnxruntime
+from ..compute_threads import ComputeThreads
 from ..errors import RoadworkError, UsageError, VerificationError
 from ..extras import how_to_install
-from .format import ONNX, WEIGHTS
-from .onnx_network import FEATURES, INPUT, LOGITS, OnnxNetwork
+from .onnx_network import FEATURES, INPUT, LOGITS, WEIGHTS_NAME, OnnxNetwork, difference
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ..inference import Network, Scorer
+    from ..inference import Scorer
 
 Size = tuple[int, int]
 #: Version of ONNX's operators that is written where nobody says otherwise.
@@ -51,31 +48,33 @@ class _WithFeatures(nn.Module):
 
 @frozen
 class CarriedNetwork:
-    """A bundle's file of its network in ONNX, and what its model.json says of it."""
+    """A bundle's file of its network in ONNX, what its model.json says of it, and the network itself."""
 
     content: bytes
     described: Mapping[str, Any]
+    network: OnnxNetwork
 
 
 def carried_network(scorer: Scorer, pictures: Sequence[Any], weights: Path, tolerance: float) -> CarriedNetwork:
     """The network of a scorer, for the sizes that the views of these pictures, uint8 (3, H, W), have.
 
-    `weights` is the file whose copy lies beside it in the bundle. Raises UsageError for a network that torch cannot
-    write, VerificationError for one whose logits differ by more than the tolerance on the pictures.
+    `weights` is the file whose copy lies beside it in the bundle. Raises RoadworkError where a library is missing,
+    UsageError for a network that torch cannot write, and VerificationError for one whose logits differ by more than the
+    tolerance on the pictures.
     """
     sizes = sizes_of(scorer, pictures)
-    with tempfile.TemporaryDirectory(prefix="roadwork-") as scratch:
-        beside, path = Path(scratch) / Path(WEIGHTS).name, Path(scratch) / Path(ONNX).name
-        shutil.copyfile(weights, beside)
-        write_network(scorer.model, path, sizes=sizes, features=True, weights=beside)
-        if path.with_name(f"{path.name}.data").exists():
-            raise UsageError(f"the network's graph alone is above {ONE_FILE / 2**30:.0f} GiB, too much for one file")
-        found = parity(scorer, OnnxNetwork(path), pictures)
-        content = path.read_bytes()
+    model = _exported(_WithFeatures(scorer.model).eval(), sizes, OPSET, features=True)
+    _refer(model, weights)
+    if (held := _held(model)) > ONE_FILE:
+        raise UsageError(f"the graph alone holds {held / 2**30:.1f} GiB, too much for one file of ONNX")
+    content = model.SerializeToString(deterministic=True)
+    network = OnnxNetwork.of(content, weights.read_bytes(), sizes)
+    # With one thread, as everything that a bundle's digest covers.
+    [found] = ComputeThreads(1, 1).map(lambda _: parity(scorer, network, pictures), [None])
     if not found <= tolerance:
         raise VerificationError(f"the logits of ONNX Runtime are {found:.3g} from torch's, more than {tolerance:g}")
     described = {"opset": OPSET, "sizes": [list(size) for size in sizes], "outputs": [LOGITS, FEATURES]}
-    return CarriedNetwork(content, {**described, "difference": found})
+    return CarriedNetwork(content, {**described, "difference": found}, network)
 
 
 def sizes_of(scorer: Scorer, pictures: Sequence[Any]) -> list[Size]:
@@ -85,49 +84,32 @@ def sizes_of(scorer: Scorer, pictures: Sequence[Any]) -> list[Size]:
     return [own, *sorted(cast("set[Size]", found) - {own})]
 
 
-def write_network(
-    model: nn.Module,
-    path: Path,
-    *,
-    sizes: Sequence[Size],
-    opset: int = OPSET,
-    features: bool = False,
-    weights: Path | None = None,
-) -> None:
-    """Writes the network for inputs of these sizes in batches of any size; with `features` its second output is those.
+def write_network(model: nn.Module, path: Path, *, sizes: Sequence[Size], opset: int = OPSET) -> None:
+    """Writes the network for inputs of these sizes in batches of any size, its weights beside it where one file is not
+    enough.
 
-    Weights that lie in the safetensors file `weights`, beside `path`, are referred to there.
     Raises RoadworkError where a library is missing, UsageError for a network that torch cannot write.
     """
-    require_onnx()
-    import onnx
+    written = _exported(model, sizes, opset, features=False)
+    if _held(written) > ONE_FILE:
+        import onnx
 
-    program = _exported(_WithFeatures(model).eval() if features else model, sizes, opset, features)
-    written = program.model_proto
-    _forget_the_machine(written)
-    if weights is not None:
-        _refer(written, weights)
-    if written.ByteSize() > ONE_FILE:
         onnx.save(written, path, save_as_external_data=True, location=f"{path.name}.data")
     else:
         path.write_bytes(written.SerializeToString(deterministic=True))
-    onnx.checker.check_model(path)
-    [stated] = [item.version for item in written.opset_import if not item.domain]
-    if stated != opset:
-        raise UsageError(f"torch writes this network in opset {stated}, not {opset}", hint=f"--set opset={stated}")
 
 
 def require_onnx() -> None:
     """Raises RoadworkError where a library that writing or checking needs is missing."""
+    onnxruntime()
     try:
         import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise RoadworkError(f"{error.name} is not installed", hint=how_to_install("onnx")) from None
 
 
-def parity(scorer: Scorer, network: Network, pictures: Sequence[Any]) -> float:
+def parity(scorer: Scorer, network: Callable[[Tensor], tuple[Any, Any]], pictures: Sequence[Any]) -> float:
     """The largest difference of the logits to the torch module's, relative to the larger of 1 and their magnitude.
 
     On the same inputs: a view of each size of each picture, uint8 (3, H, W), alone and in a batch of three.
@@ -152,13 +134,11 @@ def parity(scorer: Scorer, network: Network, pictures: Sequence[Any]) -> float:
     return worst
 
 
-def difference(expected: NDArray[np.float64], actual: NDArray[np.float64]) -> float:
-    """The largest, relative to the larger of 1 and the expected magnitude; infinite where one is not finite."""
-    gap = np.abs(actual - expected) / np.maximum(1.0, np.abs(expected))
-    return float(gap.max()) if np.isfinite(gap).all() else float("inf")
-
-
 def _exported(network: nn.Module, sizes: Sequence[Size], opset: int, features: bool) -> Any:
+    """The network as an onnx.ModelProto that holds its weights."""
+    require_onnx()
+    import onnx
+
     dynamic: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if len(sizes) > 1:
         dynamic |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
@@ -182,7 +162,27 @@ def _exported(network: nn.Module, sizes: Sequence[Size], opset: int, features: b
         raise UsageError(f"torch cannot write this network as ONNX: {why}", hint="export another backbone") from error
     if program is None:
         raise UsageError("torch cannot write this network as ONNX")
-    return program
+    model = program.model_proto
+    _forget_the_machine(model)
+    if _held(model) <= ONE_FILE:
+        try:
+            onnx.checker.check_model(model)
+        except onnx.checker.ValidationError as error:
+            raise UsageError(f"torch writes this network as ONNX that is not valid: {_last_line(error)}") from error
+    # Where its operators are rewritten, domains are named that nothing is left of.
+    used = {node.domain for node in model.graph.node} | {""}
+    kept = [item for item in model.opset_import if item.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    [stated] = [item.version for item in kept if not item.domain]
+    if stated != opset:
+        raise UsageError(f"torch writes this network in opset {stated}, not {opset}", hint=f"--set opset={stated}")
+    return model
+
+
+def _held(model: Any) -> int:
+    """Bytes of weights in a model. Its own count of bytes fails above 2 GiB."""
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
 
 
 def _last_line(error: BaseException) -> str:
@@ -239,7 +239,7 @@ def _refer(model: Any, weights: Path) -> None:
                 tensor.dims[:] = tensor.dims[::-1]
         if place is not None:
             offset, length = place
-            onnx.external_data_helper.set_external_data(tensor, weights.name, offset=offset, length=length)
+            onnx.external_data_helper.set_external_data(tensor, WEIGHTS_NAME, offset=offset, length=length)
             tensor.ClearField("raw_data")
 
 

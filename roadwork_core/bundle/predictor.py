@@ -100,7 +100,7 @@ def load(
     level = Level(verify) if Level(verify).includes(Level.SCHEMA) else Level.SCHEMA
     plugins = plugins or Plugins.load()
     device = "cpu" if (backend, device) == ("onnx", "auto") else usable_device(device)
-    found = verify_bundle(path, level, plugins, device=device, backend=backend)
+    found = verify_bundle(path, level, plugins, device=device, backend=backend, threads=threads)
     found.raise_for_failures()
     if found.bundle is None:
         raise RoadworkError("the bundle could not be read", path=path)
@@ -108,7 +108,7 @@ def load(
     runtime = found.runtimes.get(computes)
     if runtime is None:
         scorer = (
-            make_onnx_scorer(found.bundle, plugins)
+            make_onnx_scorer(found.bundle, plugins, threads=threads)
             if computes == "onnx"
             else make_scorer(found.bundle.model, found.bundle.path / WEIGHTS, plugins, device=device)
         )

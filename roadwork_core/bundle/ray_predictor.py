@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, define, evolve, field, frozen
 
+from ..backends import resolve
 from ..errors import RoadworkError
 from ..plugins import Plugins
 from ..ray_cluster import connected, needs_of, room_for
@@ -115,7 +116,7 @@ class RayPredictor:
 
     @property
     def backend(self) -> str:
-        """What was asked for; each actor takes what its machine has."""
+        """What computes the network, in every actor."""
         return str(self.computing["backend"])
 
     def stream(
@@ -225,7 +226,11 @@ def ray_predictor(
     if found.bundle is None:
         raise RoadworkError("the bundle could not be read", path=path)
     with connected() as ray:
-        needs = needs_of(ray, float(workers * threads), 0.0 if device == "cpu" else None)
+        on_cpu = device == "cpu" or backend == "onnx"
+        needs = needs_of(ray, float(workers * threads), 0.0 if on_cpu else None)
+        # Once for all: actors that each took what their machine has would not give the same bits.
+        where = device if device != "auto" else "cuda" if needs["GPU"] else "cpu"
+        computes = resolve(backend, carries_onnx=found.bundle.carries_onnx, device=where)
         room = room_for(ray, needs)
         yield RayPredictor(
             ray=ray,
@@ -234,7 +239,7 @@ def ray_predictor(
             needs=needs,
             computing={
                 "device": device,
-                "backend": backend,
+                "backend": computes,
                 "batch_size": batch_size,
                 "workers": workers,
                 "threads": threads,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from ..errors import Problem, RoadworkError, VerificationError
 from ..kinds import Kind
 from .deciding import Decider, decider_of
 from .format import ONNX, WEIGHTS, Bundle
-from .inventory import at
+from .inventory import at, read_bytes
 
 if TYPE_CHECKING:
     from ..backends import Backend
@@ -90,21 +91,56 @@ def untrained_scorer(model: Mapping[str, Any], plugins: Plugins, *, device: str 
     return Scorer(rebuild(model, plugins), *_preparing(model, plugins), device=device)
 
 
-def make_onnx_scorer(bundle: Bundle, plugins: Plugins) -> Scorer:
-    """As `make_scorer`, but computing with ONNX Runtime: neither the backbone nor the head is built.
+def make_onnx_scorer(bundle: Bundle, plugins: Plugins, *, threads: int = 1) -> Scorer:
+    """As `make_scorer`, but computing with ONNX Runtime, with so many threads: neither backbone nor head is built.
 
-    Raises VerificationError with all that is wrong with the bundle's file.
+    Both files are read once, and are those of bundle.json then: what becomes of them later changes nothing.
+    Raises VerificationError with all that is wrong with them.
     """
-    from ..inference import Scorer
-    from .onnx_network import OnnxNetwork, file_problems
+    import torch
 
-    if problems := list(file_problems(bundle.path, ONNX, WEIGHTS, bundle.model["onnx"])):
+    from ..inference import Scorer
+    from .onnx_network import OnnxNetwork, graph_problems
+
+    described, classes = bundle.model["onnx"], len(bundle.labels)
+    content, weights = _as_listed(bundle, ONNX), _as_listed(bundle, WEIGHTS)
+    problems = list(graph_problems(content, ONNX, described, classes, len(weights)))
+    problems += [Problem(_not_finite(bad), origin=at(WEIGHTS))] if (bad := _nonfinite(_tensors(weights))) else []
+    if problems:
         raise VerificationError(f"{len(problems)} failures", problems, path=bundle.path)
     try:
-        network = OnnxNetwork(bundle.path / ONNX)
+        network = OnnxNetwork.of(content, weights, described["sizes"], threads=threads)
+        for height, width in described["sizes"]:
+            logits, _ = network(torch.zeros(1, 3, height, width))
+            if logits.shape != (1, classes):
+                raise RoadworkError(f"the network in ONNX gives {logits.shape}, not {(1, classes)}")
     except RoadworkError as error:
-        raise VerificationError(error.message, [Problem(error.message, origin=at(ONNX))], path=bundle.path) from error
+        found = Problem(error.message, origin=at(ONNX))
+        raise VerificationError(error.message, [found], path=bundle.path) from error
     return Scorer(network, *_preparing(bundle.model, plugins))
+
+
+def _as_listed(bundle: Bundle, path: str) -> bytes:
+    entry = bundle.manifest["files"][path]
+    try:
+        content = read_bytes(bundle.path, path, entry["size"])
+        changed = hashlib.sha256(content).hexdigest() != entry["sha256"]
+    except OSError:
+        changed = True
+    if changed:
+        found = Problem("has changed: its sha256 is not the listed one", origin=at(path))
+        raise VerificationError(f"{path} has changed", [found], path=bundle.path)
+    return content
+
+
+def _tensors(weights: bytes) -> Mapping[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(weights)
+    except SafetensorError as error:
+        raise RoadworkError(f"cannot read the weights: {error}") from None
 
 
 def _preparing(model: Mapping[str, Any], plugins: Plugins) -> tuple[Preprocessing, Tta]:
@@ -121,12 +157,17 @@ def _preparing(model: Mapping[str, Any], plugins: Plugins) -> tuple[Preprocessin
     return preprocessing, tta
 
 
-def nonfinite_weights(scorer: Scorer) -> list[str]:
-    """Names of the weights that hold a NaN or an infinity."""
-    import torch
+def weight_problems(scorer: Scorer) -> list[Problem]:
+    """That weights of a scorer's module hold a NaN or an infinity."""
+    bad = _nonfinite(scorer.model.state_dict())
+    return [Problem(_not_finite(bad), origin=at(WEIGHTS))] if bad else []
 
+
+def _not_finite(names: Sequence[str]) -> str:
+    return f"{len(names)} weights are not finite, the first is {names[0]}"
+
+
+def _nonfinite(tensors: Mapping[str, Any]) -> list[str]:
     return [
-        name
-        for name, tensor in scorer.model.state_dict().items()
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+        name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())
     ]

@@ -63,6 +63,7 @@ class Verification:
             "bundle_id": self.bundle.id if self.bundle else None,
             "ok": self.ok,
             "level": str(list(self.levels)[-1]),
+            "backends": sorted(self.runtimes),
             "levels": {str(level): status for level, status in self.levels.items()},
             "failures": [problem.to_json() for problem in self.failures],
             "warnings": list(self.warnings),
@@ -112,6 +113,7 @@ def verify(
     *,
     device: str = "cpu",
     backend: str | None = None,
+    threads: int = 1,
 ) -> Verification:
     """Checks a bundle up to `level` and reports every failure; a level that needs a sound earlier one is skipped.
 
@@ -133,7 +135,7 @@ def verify(
         if backend is not None:
             backends = (resolve(backend, carries_onnx=bundle.carries_onnx, device=device),)
         if progress.wanted.includes(Level.PLUGINS):
-            runtimes = _components(bundle, progress, plugins, device, backends)
+            runtimes = _components(bundle, progress, plugins, device, backends, threads)
     progress.skip_rest()
     return Verification(
         path=given,
@@ -209,7 +211,12 @@ def _together(problems: list[Problem], origin: Origin) -> list[Problem]:
 
 
 def _components(
-    bundle: Bundle, progress: _Progress, plugins: Plugins | None, device: str, backends: Iterable[Backend]
+    bundle: Bundle,
+    progress: _Progress,
+    plugins: Plugins | None,
+    device: str,
+    backends: Iterable[Backend],
+    threads: int,
 ) -> Mapping[Backend, Runtime]:
     from ..plugins import Plugins
 
@@ -220,10 +227,11 @@ def _components(
     if "onnx" in backends and not onnx_is_installed():
         progress.warnings.append(f"{ONNX} was not tried: ONNX Runtime is not installed ({how_to_install('onnx')})")
         backends = [backend for backend in backends if backend != "onnx"]
-    runtimes, problems = _load(bundle, plugins, device, backends)
+    runtimes, problems = _load(bundle, plugins, device, backends, threads)
     progress.record(Level.LOAD, problems)
     if not problems and progress.wanted.includes(Level.REPLAY):
-        progress.record(Level.REPLAY, [found for by, runtime in runtimes.items() for found in _replay(runtime, by)])
+        problems = [found for by, runtime in runtimes.items() for found in _replay(runtime, by)]
+        progress.record(Level.REPLAY, [*problems, *_of_one_mind(runtimes)])
     return runtimes
 
 
@@ -246,7 +254,7 @@ def _plugin_problems(bundle: Bundle, plugins: Plugins, warnings: list[str]) -> l
 
 
 def _load(
-    bundle: Bundle, plugins: Plugins, device: str, backends: Iterable[Backend]
+    bundle: Bundle, plugins: Plugins, device: str, backends: Iterable[Backend], threads: int
 ) -> tuple[Mapping[Backend, Runtime], list[Problem]]:
     from .runtime import Runtime, make_decider
 
@@ -257,7 +265,7 @@ def _load(
     ]
     runtimes: dict[Backend, Runtime] = {}
     for backend in backends:
-        scorer, found = _onnx(bundle, plugins) if backend == "onnx" else _torch(bundle, plugins, device)
+        scorer, found = _onnx(bundle, plugins, threads) if backend == "onnx" else _torch(bundle, plugins, device)
         problems += found
         if scorer is not None:
             runtimes[backend] = Runtime(bundle=bundle, scorer=scorer, decider=decider)
@@ -265,7 +273,7 @@ def _load(
 
 
 def _torch(bundle: Bundle, plugins: Plugins, device: str) -> tuple[Scorer | None, list[Problem]]:
-    from .runtime import load_weights_into, nonfinite_weights, untrained_scorer
+    from .runtime import load_weights_into, untrained_scorer, weight_problems
 
     scorer, problems = _guarded(lambda: untrained_scorer(bundle.model, plugins, device=device), MODEL)
     if scorer is None:
@@ -273,16 +281,13 @@ def _torch(bundle: Bundle, plugins: Plugins, device: str) -> tuple[Scorer | None
     _, problems = _guarded(lambda: load_weights_into(scorer, bundle.path / WEIGHTS), WEIGHTS)
     if problems:
         return None, problems
-    if bad := nonfinite_weights(scorer):
-        message = f"{len(bad)} weights are not finite, the first is {bad[0]}"
-        problems.append(Problem(message, origin=at(WEIGHTS)))
-    return scorer, problems
+    return scorer, weight_problems(scorer)
 
 
-def _onnx(bundle: Bundle, plugins: Plugins) -> tuple[Scorer | None, list[Problem]]:
+def _onnx(bundle: Bundle, plugins: Plugins, threads: int) -> tuple[Scorer | None, list[Problem]]:
     from .runtime import make_onnx_scorer
 
-    return _guarded(lambda: make_onnx_scorer(bundle, plugins), ONNX)
+    return _guarded(lambda: make_onnx_scorer(bundle, plugins, threads=threads), ONNX)
 
 
 def _replay(runtime: Runtime, backend: Backend) -> list[Problem]:
@@ -304,10 +309,31 @@ def _replay(runtime: Runtime, backend: Backend) -> list[Problem]:
     return [evolve(problem, message=f"with {NAMES[backend]}, {problem.message}", origin=at(ONNX)) for problem in found]
 
 
+def _of_one_mind(runtimes: Mapping[Backend, Runtime]) -> list[Problem]:
+    """That both networks give the same logits of noise as well, which nobody chose."""
+    if not {"torch", "onnx"} <= runtimes.keys() or runtimes["torch"].scorer.device.type != "cpu":
+        return []
+    import torch
+
+    from .golden import TOLERANCE
+    from .onnx_network import difference
+
+    problems = []
+    for height, width in runtimes["onnx"].bundle.model["onnx"]["sizes"]:
+        noise = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+        (expected, _), (actual, _) = (runtimes[by].scorer.network(noise) for by in ("torch", "onnx"))
+        if (found := difference(expected, actual)) > TOLERANCE:
+            text = f"on noise of {height} x {width} its logits are {found:.3g} from those of the weights"
+            problems.append(Problem(text, origin=at(ONNX)))
+    return problems
+
+
 def _guarded(action: Callable[[], Any], document: str) -> tuple[Any, list[Problem]]:
     """The action's result, or None and what it raised as problems of a document: plugins may fail in any way."""
     try:
         return action(), []
+    except VerificationError as error:
+        return None, list(error.problems())
     except RoadworkError as error:
         return None, [Problem(found.message, found.key, at(document), found.hint) for found in error.problems()]
     except Exception as error:  # noqa: BLE001 - a stranger's document in a plugin's hands; the cause is reported

@@ -155,7 +155,8 @@ def _to_file(
     names = ("must_answer", "device", "batch_size", "threads")
     bundle = predictor.bundle
     asked = {"bundle_id": bundle.id, "policy": bundle.policy_for(mode=options.mode, policy=options.policy)}
-    asked["backend"] = predictor.backend
+    if predictor.backend != "torch":  # which is what computed before there was a choice
+        asked["backend"] = predictor.backend
     with closing(Journal(options.out, asked | {name: getattr(options, name) for name in names})) as journal:
         pending = journal.rest(sources)
         if journal.answered:

@@ -60,7 +60,8 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
         raise RoadworkError(f"the fitted policy {name} cannot be restored: {reason}")
     scorer = make_scorer(model, weights, ctx.plugins)
     pictures, logits = _golden(ctx, scorer, decider)
-    network = _in_onnx(ctx, scorer, pictures, weights)
+    expected = golden.expected_document(logits, decider, model["classes"])
+    network = _in_onnx(ctx, scorer, decider, pictures, weights, expected, model["classes"])
     if network is not None:
         model["onnx"] = network.described
     contents = Contents(
@@ -70,7 +71,7 @@ def run(ctx: StageContext) -> Mapping[str, Any]:
         policies=policies,
         modes_of=modes_of,
         golden_inputs=golden.write_pictures(pictures),
-        golden_expected=golden.expected_document(logits, decider, model["classes"]),
+        golden_expected=expected,
         spec=_spec_text(ctx),
         card=model_card(_card(ctx, model, metrics, report, policies, modes_of, active)),
         license=license_text(ctx.spec.bundle.license),
@@ -92,25 +93,40 @@ def fingerprint_inputs(ctx: StageContext) -> Any:
     return {"onnx": onnx_can_be_written()} if ctx.spec.bundle.onnx == "auto" else None
 
 
-def _in_onnx(ctx: StageContext, scorer: Scorer, pictures: Sequence[Any], weights: Path) -> CarriedNetwork | None:
+def _in_onnx(
+    ctx: StageContext,
+    scorer: Scorer,
+    decider: Decider,
+    pictures: Sequence[Any],
+    weights: Path,
+    expected: Mapping[str, Any],
+    classes: Sequence[str],
+) -> CarriedNetwork | None:
     """The network in ONNX, or None where the spec does not want it, or leaves it to what can be had.
 
-    Raises RoadworkError where the spec wants it and it cannot be had or computes otherwise.
+    Raises RoadworkError where the spec wants it and it cannot be had, or decides otherwise on the golden pictures.
     """
     wanted = ctx.spec.bundle.onnx
     if wanted == "off":
         return None
     if wanted == "auto" and not onnx_can_be_written():
-        ctx.console.detail(f"no network in ONNX: its libraries are not installed ({how_to_install('onnx')})")
+        ctx.console.warn(f"the bundle computes with torch alone: ONNX is not installed ({how_to_install('onnx')})")
         return None
     from roadwork_core.bundle.onnx_writing import carried_network
+    from roadwork_core.inference import Scorer
 
     try:
-        return carried_network(scorer, pictures, weights, golden.TOLERANCE)
-    except RoadworkError as error:
+        carried = carried_network(scorer, pictures, weights, golden.TOLERANCE)
+        with_it = Scorer(carried.network, scorer.preprocessing, scorer.tta)
+        if problems := golden.replay(expected, pictures, with_it, decider, classes):
+            raise VerificationError("ONNX Runtime decides otherwise on the golden pictures", problems)
+        return carried
+    except Exception as error:
+        # Nothing that only this part of a bundle has may cost a run its bundle.
         if wanted == "on":
             raise
-        ctx.console.warn(f"the bundle computes with torch alone: {error.message}")
+        why = error.message if isinstance(error, RoadworkError) else f"{type(error).__name__}: {error}"
+        ctx.console.warn(f"the bundle computes with torch alone: {why}")
         return None
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,19 +16,22 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from roadwork_core import backends
 from roadwork_core.bundle import Level, load, verify
 from roadwork_core.bundle.format import MANIFEST, MODEL, ONNX, WEIGHTS
 from roadwork_core.bundle.onnx_network import OnnxNetwork
 from roadwork_core.bundle.onnx_writing import carried_network
+from roadwork_core.bundle.runtime import make_onnx_scorer
 from roadwork_core.bundle.write import seal
 from roadwork_core.cli import main
 from roadwork_core.errors import RoadworkError, UsageError, VerificationError
 from roadwork_core.files import pretty_json
 from roadwork_core.plugins import Plugins
 from tests.e2e.test_same_bits import vit
-from tests.exporters.bundles import make_bundle, smooth_pictures
+from tests.exporters.bundles import checkpoint, make_bundle, smooth_pictures
 
 PICTURES = smooth_pictures(12, 60, 44, seed=3)
 
@@ -61,6 +66,10 @@ def rewritten(bundle: Path, change: Callable[[Any], None]) -> Path:
     return sealed(bundle)
 
 
+def refuse(*_: object) -> None:
+    raise AssertionError("this was not to be asked for")
+
+
 def failures(bundle: Path, level: Level = Level.REPLAY) -> list[tuple[str, str]]:
     return [(str(found.origin), found.message) for found in verify(bundle, level).failures]
 
@@ -83,9 +92,6 @@ def test_a_cpu_computes_with_it_and_comes_to_the_same(name: str, request: pytest
 
 
 def test_neither_backbone_nor_head_is_built_for_it(convolutions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("the torch module was built")
-
     monkeypatch.setattr("roadwork_core.model.rebuild", refuse)
     predictor = load(convolutions, Level.REPLAY, device="cpu")
     assert predictor.predict(PICTURES[:1])[0].label is not None
@@ -99,8 +105,10 @@ def test_threads_and_company_change_no_bit(transformer: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda picture: predictor.predict([picture])[0], PICTURES * 3))
     assert together == alone * 3
-    two = load(transformer, device="cpu", threads=2)
-    assert two.predict(PICTURES) == two.predict(PICTURES)
+    two = load(transformer, device="cpu", threads=2, workers=2)
+    by_two = [two.predict([picture])[0] for picture in PICTURES]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda picture: two.predict([picture])[0], PICTURES * 3)) == by_two * 3
 
 
 def test_a_transformer_s_weights_lie_there_once(transformer: Path) -> None:
@@ -142,7 +150,8 @@ def test_both_networks_are_replayed_and_each_failure_names_its_file(copy: Path) 
     assert not failures(copy, Level.LOAD)
     found = failures(copy)
     assert found
-    assert all(origin == ONNX and text.startswith("with ONNX Runtime, ") for origin, text in found)
+    assert all(origin == ONNX and text.startswith(("with ONNX Runtime, ", "on noise ")) for origin, text in found)
+    assert any(text.startswith("on noise of 32 x 32 its logits are ") for _, text in found)
     with pytest.raises(VerificationError, match="with ONNX Runtime"):
         load(copy, Level.REPLAY, device="cpu")
     # What does not compute with it does not ask for it.
@@ -161,7 +170,7 @@ def test_a_graph_may_refer_to_nothing_but_its_own_weights(copy: Path, location: 
     rewritten(copy, refer)
     [(origin, text)] = failures(copy, Level.LOAD)
     assert origin == ONNX
-    assert "what is not in model/weights.safetensors" in text
+    assert "what is not in weights.safetensors" in text
     for level in (Level.SCHEMA, Level.LOAD):
         with pytest.raises(VerificationError, match="what is not in"):
             load(copy, level, device="cpu")
@@ -186,6 +195,124 @@ def test_what_is_no_network_is_a_failure(copy: Path, content: bytes) -> None:
     found = failures(copy, Level.LOAD)
     assert found
     assert {origin for origin, _ in found} == {ONNX}
+
+
+def document(bundle: Path, **changes: object) -> Path:
+    """With another description of its network in ONNX."""
+    model = json.loads((bundle / MODEL).read_bytes())
+    (bundle / MODEL).write_bytes(pretty_json({**model, "onnx": {**model["onnx"], **changes}}))
+    return sealed(bundle)
+
+
+def test_the_ends_are_named_in_their_order(copy: Path) -> None:
+    [(origin, text)] = failures(document(copy, outputs=["features", "logits"]), Level.SCHEMA)
+    assert origin == MODEL
+    assert "must be" in text
+
+
+def test_the_graph_is_held_against_what_is_said_of_it(copy: Path) -> None:
+    document(copy, opset=7)
+    assert failures(copy, Level.LOAD) == [
+        (ONNX, "uses the operators {'': 18}, not version 7 of the standard ones alone")
+    ]
+    document(copy, opset=18)
+
+    def widen(graph: Any) -> None:
+        graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 5
+
+    rewritten(copy, widen)
+    assert (ONNX, "does not give 2 logits") in failures(copy, Level.LOAD)
+
+
+def test_a_graph_holds_standard_operators_in_a_row_and_nothing_else(copy: Path) -> None:
+    def loop(graph: Any) -> None:
+        body = onnx.helper.make_graph([], "body", [], [])
+        graph.graph.node.append(onnx.helper.make_node("Loop", ["", ""], ["never"], body=body))
+        graph.graph.node.append(onnx.helper.make_node("FusedGemm", ["a"], ["b"], domain="com.microsoft"))
+        graph.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+
+    rewritten(copy, loop)
+    told = [text for _, text in failures(copy, Level.LOAD)]
+    assert "uses Loop, which is not a standard operator without a graph of its own" in told
+    assert "uses FusedGemm, which is not a standard operator without a graph of its own" in told
+    assert any("com.microsoft" in text and text.startswith("uses the operators") for text in told)
+
+
+def test_numbers_that_are_not_finite_are_found_in_the_graph(copy: Path) -> None:
+    def spoil(graph: Any) -> None:
+        [head] = [tensor for tensor in graph.graph.initializer if tensor.name.endswith("head.linear.weight")]
+        values = onnx.numpy_helper.to_array(head).copy()
+        values[0, 0] = np.nan
+        head.CopyFrom(onnx.numpy_helper.from_array(values, head.name))
+
+    rewritten(copy, spoil)
+    assert failures(copy, Level.LOAD) == [
+        (ONNX, "holds numbers in 'classifier.head.linear.weight' that are not finite")
+    ]
+
+
+def test_weights_that_are_not_finite_stop_a_cpu_too(copy: Path) -> None:
+    tensors = load_file(copy / WEIGHTS)
+    tensors["head.linear.weight"][0, 0] = np.inf
+    save_file(tensors, copy / WEIGHTS)
+    sealed(copy)
+    for backend in ("onnx", "torch"):
+        with pytest.raises(VerificationError, match="1 weights are not finite, the first is head"):
+            load(copy, device="cpu", backend=backend)
+
+
+def test_what_was_loaded_is_not_looked_at_again(tmp_path: Path) -> None:
+    """Not even mapped: a bundle that is copied over, or cut off, while it is served changes no answer."""
+    wide = vit(tmp_path) | {"model": str(checkpoint(tmp_path / "wide", wide_config()))}
+    bundle = make_bundle(tmp_path / "made", backbone=wide, onnx=True)
+    predictor = load(bundle, device="cpu")
+    before = predictor.predict(PICTURES)
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or str(bundle) not in maps.read_text()
+    for path in (bundle / WEIGHTS, bundle / ONNX):
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.write(b"\xff" * size)
+        assert predictor.predict(PICTURES) == before
+        with path.open("r+b") as file:
+            file.truncate(size // 2)
+        assert predictor.predict(PICTURES) == before
+    with pytest.raises(VerificationError, match="has changed"):
+        make_onnx_scorer(predictor.bundle, Plugins.load())
+
+
+def wide_config() -> Any:
+    from transformers import ViTConfig
+
+    # Biases of more than a kilobyte lie outside the graph too, and are what would be mapped.
+    sizes = {"hidden_size": 320, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 640}
+    return ViTConfig(image_size=32, patch_size=8, **sizes)
+
+
+def test_an_input_of_a_size_that_was_never_tried_is_refused(transformer: Path) -> None:
+    """A graph may have taken in what held for the sizes that it was written with; torch computes any."""
+    network = load(transformer, device="cpu").runtime.scorer.network
+    with pytest.raises(RoadworkError, match="never tried with inputs of 48 x 48"):
+        network(torch.zeros(1, 3, 48, 48))
+    with pytest.raises(RoadworkError, match="ONNX Runtime cannot compute"):
+        network(torch.zeros(1, 4, 32, 32))
+
+
+def test_nobody_is_told_what_runs_where(tmp_path: Path, convolutions: Path) -> None:
+    """ONNX Runtime's wheels tell their makers, unless they are told not to; a fresh home shows it."""
+    ask = (
+        "import sys; from roadwork_core.bundle import load\n"
+        "load(sys.argv[1], device='cpu').predict([sys.argv[2]])\n"
+        "import threading, time; time.sleep(1)"
+    )
+    picture = tmp_path / "picture.png"
+    Image.fromarray(PICTURES[0]).save(picture)
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", ask, str(convolutions), str(picture)], env=environment, check=True)
+    assert [path for path in home.rglob("*") if "onnx" in path.name.lower() or "microsoft" in path.name.lower()] == []
 
 
 def test_a_graph_with_other_ends_is_a_failure(copy: Path) -> None:
@@ -251,6 +378,8 @@ def test_a_graph_too_large_for_one_file_is_not_carried(convolutions: Path, monke
     scorer = load(convolutions, device="cpu", backend="torch").runtime.scorer
     pictures = [torch.from_numpy(PICTURES[0].transpose(2, 0, 1).copy())]
     monkeypatch.setattr("roadwork_core.bundle.onnx_writing.ONE_FILE", 1000)
+    # What a message of more than 2 GiB does when it is asked for its size.
+    monkeypatch.setattr(onnx.ModelProto, "ByteSize", refuse, raising=False)
     with pytest.raises(UsageError, match="too much for one file"):
         carried_network(scorer, pictures, convolutions / WEIGHTS, 1e-3)
 

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from roadwork_core import component
 from roadwork_core.bundle import load, verify
 from roadwork_core.bundle.format import ONNX
+from roadwork_core.bundle.onnx_network import OnnxNetwork
 from roadwork_core.bundle.runtime import make_scorer
 from roadwork_core.console import Console
 from roadwork_core.data.sample import Row
@@ -269,20 +270,38 @@ def test_a_fallback_that_itself_fails_on_test_stops_the_evaluation(tmp_path: Pat
         carry_out(run, "evaluate")
 
 
-def refuse(*_: Any) -> None:
-    raise UsageError("torch cannot write this network as ONNX: Unsupported: an operator")
-
-
+@pytest.mark.parametrize(
+    "fault",
+    [
+        UsageError("torch cannot write this network as ONNX: Unsupported: an operator"),
+        OSError(28, "No space left on device"),
+        RuntimeError("whatever a library raises"),
+    ],
+)
 def test_a_network_that_cannot_be_had_in_onnx_is_left_out_unless_the_spec_asks_for_it(
-    evaluated: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    fault: Exception, evaluated: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("roadwork_core.bundle.onnx_writing.carried_network", refuse)
-    with pytest.raises(UsageError, match="cannot write this network"):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr("roadwork_core.bundle.onnx_writing._exported", refuse)
+    with pytest.raises(type(fault)):
         carry_out(evaluated, "bundle", "on")
     shutil.rmtree(evaluated.fresh("bundle"))
     assert carry_out(evaluated, "bundle", "auto")["onnx"] is None
-    assert "the bundle computes with torch alone: torch cannot write this network" in capsys.readouterr().err
+    assert "the bundle computes with torch alone: " in capsys.readouterr().err
     assert not (evaluated.folder("bundle") / "toy" / ONNX).exists()
+
+
+def test_a_network_that_decides_otherwise_costs_a_run_no_bundle(
+    evaluated: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Within the tolerance of logits, on the other side of a cut: what is compared is what is decided."""
+    monkeypatch.setattr("roadwork_core.bundle.onnx_writing.parity", lambda *_: 0.0)
+    honest = OnnxNetwork.__call__
+    monkeypatch.setattr(OnnxNetwork, "__call__", lambda self, inputs: (-honest(self, inputs)[0], None))
+    assert carry_out(evaluated, "bundle", "auto")["onnx"] is None
+    assert "ONNX Runtime decides otherwise on the golden pictures" in capsys.readouterr().err
 
 
 def test_auto_asks_for_what_is_installed_and_so_does_the_fingerprint(

@@ -141,7 +141,7 @@ def test_the_keys_of_a_policy_and_of_a_decision_are_listed(shell: Shell) -> None
         ),
         (
             "bundle verify runs/quickstart/bundle/quickstart --level files --json",
-            ("bundle", "bundle_id", "ok", "level", "levels", "failures", "warnings"),
+            ("bundle", "bundle_id", "ok", "level", "backends", "levels", "failures", "warnings"),
         ),
         (
             "bundle diff runs/quickstart/bundle/quickstart runs/quickstart/bundle/quickstart --json",

@@ -55,7 +55,7 @@ def test_a_run_ends_in_a_bundle_that_replays_and_shows_pooled_features(
     bundle = run / "bundle" / "tiny"
     capsys.readouterr()
     assert main(["bundle", "verify", str(bundle), "--level", "replay"]) == 0
-    scorer = load(bundle, Level.LOAD, device="cpu").runtime.scorer
+    scorer = load(bundle, Level.LOAD, device="cpu", backend="torch").runtime.scorer
     rows = [json.loads(line) for line in (run / "prepare/samples/test.jsonl").read_text().splitlines()][:5]
     pictures = [decode(Path(row["path"]), min_side=scorer.min_side) for row in rows]
     scored = scorer.scored([torch.from_numpy(pixels).permute(2, 0, 1) for pixels in pictures])

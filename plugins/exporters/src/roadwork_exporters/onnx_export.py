@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from roadwork_core.bundle.golden import read_pictures
-from roadwork_core.bundle.onnx_network import INPUT, LOGITS, OnnxNetwork
-from roadwork_core.bundle.onnx_writing import difference, parity, require_onnx, sizes_of, write_network
+from roadwork_core.bundle.onnx_network import INPUT, LOGITS, difference
+from roadwork_core.bundle.onnx_writing import parity, require_onnx, sizes_of, write_network
 from roadwork_core.errors import UsageError, VerificationError
 from roadwork_core.files import pretty_json
 from roadwork_core.kinds import ExporterContext
@@ -23,9 +23,13 @@ from .quantization import Scheme, quantise, without_guarantee
 from .quantization_cost import cost_in_words, on_golden, on_labelled
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
     from roadwork_core.inference import Scorer
 
     from .components import Onnx
+    from .onnx_runtime import OnnxPredictor
 
 _COPIED = (fmt.GOLDEN_INPUTS, fmt.GOLDEN_EXPECTED, "LICENSE")
 
@@ -109,12 +113,18 @@ def _size(path: Path) -> int:
     return sum(found.stat().st_size for found in path.parent.glob(f"{path.name}*"))
 
 
+def _alone(predictor: OnnxPredictor, inputs: Tensor) -> tuple[NDArray[np.float64], None]:
+    """The network of an export, without what comes before and after it."""
+    (logits,) = predictor.session.run([LOGITS], {INPUT: inputs.numpy()})
+    return logits.astype(np.float64), None
+
+
 def _check(ctx: ExporterContext, scorer: Scorer, pictures: Sequence[Any], tolerance: float) -> Mapping[str, Any]:
     """The largest differences to torch; raises VerificationError where one, or any decision, is not as it must be."""
     from .onnx_runtime import load
 
     predictor = load(ctx.folder, plugins=ctx.plugins)
-    network = parity(scorer, OnnxNetwork(ctx.folder / fmt.NETWORK), pictures)
+    network = parity(scorer, lambda inputs: _alone(predictor, inputs), pictures)
     expected = scorer.logits(pictures)
     arrays = [picture.numpy().view(Picture) for picture in pictures]
     try:

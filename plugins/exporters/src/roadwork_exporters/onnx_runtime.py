@@ -12,6 +12,7 @@ import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
+from roadwork_core.backends import onnxruntime
 from roadwork_core.bundle import Bundle, Prediction
 from roadwork_core.bundle.deciding import Decider, decider_of
 from roadwork_core.bundle.golden import replay
@@ -19,7 +20,6 @@ from roadwork_core.bundle.onnx_network import INPUT, LOGITS
 from roadwork_core.data.decode import decode
 from roadwork_core.data.preprocessing import Preprocessing
 from roadwork_core.errors import Problem, RoadworkError
-from roadwork_core.extras import how_to_install
 from roadwork_core.kinds import Kind, Tta, TtaContext
 from roadwork_core.plugins import Plugins
 from roadwork_core.spec import resolve_component
@@ -44,13 +44,10 @@ def load(
     the pictures beside it.
     Raises VerificationError for a damaged export, RoadworkError where ONNX Runtime or a plugin is missing.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise RoadworkError("onnxruntime is not installed", hint=how_to_install("onnx")) from None
+    runtime = onnxruntime()
     plugins = plugins or Plugins.load()
     bundle = fmt.read(Path(folder))
-    options = onnxruntime.SessionOptions()
+    options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     preprocessing = Preprocessing.from_json(bundle.model["preprocessing"])
@@ -64,8 +61,8 @@ def load(
     )
     return OnnxPredictor(
         bundle=bundle,
-        session=onnxruntime.InferenceSession(
-            bundle.path / fmt.NETWORK, options, providers=providers(onnxruntime.get_available_providers())
+        session=runtime.InferenceSession(
+            bundle.path / fmt.NETWORK, options, providers=providers(runtime.get_available_providers())
         ),
         preprocessing=preprocessing,
         tta=_tta(bundle, preprocessing, plugins),

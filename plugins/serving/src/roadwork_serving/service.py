@@ -172,7 +172,7 @@ class Service:
                 self.telemetry.switch_failed(told)
                 raise told from error
             before, self._current, self._seen = self._current.bundle, loaded, mark
-            self.telemetry.switched(before, loaded.bundle)
+            self.telemetry.switched(before, loaded.bundle, loaded.predictor.backend)
             return True
 
     async def watch(self) -> None:

@@ -87,10 +87,10 @@ class Telemetry:
         self._info.clear()
         self._info.labels(bundle.name, bundle.id).set(1)
 
-    def switched(self, before: Bundle, after: Bundle) -> None:
+    def switched(self, before: Bundle, after: Bundle, backend: str) -> None:
         self.bundle(after)
         self._switches.labels("switched").inc()
-        self.event("switched", name=after.name, before=before.id, after=after.id)
+        self.event("switched", name=after.name, before=before.id, after=after.id, backend=backend)
 
     def switch_failed(self, error: RoadworkError) -> None:
         self._switches.labels("failed").inc()
