@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,8 @@ def handle(options: argparse.Namespace, console: Console) -> int:
     console.out(f"{options.to:<8} {options.out}")
     for key in found:
         if key != "bundle_id":
-            console.out(f"{key:<8} {_plain(found[key])}")
+            for line in _lines(key, found[key]):
+                console.out(line)
     return ExitCode.OK
 
 
@@ -62,7 +63,27 @@ def _export(exporter: Any, options: argparse.Namespace, plugins: Any, console: C
     return {"bundle_id": runtime.bundle.id, **found}
 
 
+def _lines(key: str, value: Any, depth: int = 0) -> Iterator[str]:
+    """A value by its key: on one line, or where tables of tables lie in it, each of those on a line below."""
+    below = (
+        {name: part for name, part in value.items() if isinstance(part, Mapping) and not _is_figure(part)}
+        if isinstance(value, Mapping)
+        else {}
+    )
+    rest = {name: part for name, part in value.items() if name not in below} if below else value
+    yield f"{'  ' * depth}{key:<8} {_plain(rest)}".rstrip()
+    for name, part in below.items():
+        yield from _lines(name, part, depth + 1)
+
+
+def _is_figure(value: Mapping[str, Any]) -> bool:
+    return {"value", "low", "high"} <= value.keys()
+
+
 def _plain(value: Any) -> str:
+    if isinstance(value, Mapping) and _is_figure(value):
+        bounds = ", ".join("none" if value[end] is None else _plain(value[end]) for end in ("low", "high"))
+        return f"{_plain(value['value'])} [{bounds}]"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
