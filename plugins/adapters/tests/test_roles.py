@@ -36,6 +36,12 @@ CONFIGS: Mapping[str, Callable[[], Any]] = {
     "mobilenet_v2": lambda: transformers.MobileNetV2Config(depth_multiplier=0.35, image_size=32),
 }
 ATTENTION = ["attention.q_proj", "attention.k_proj", "attention.v_proj", "attention.o_proj"]
+#: DINOv2's projections by the names that transformers had for them before 5.18.
+DINOV2 = (
+    ATTENTION
+    if Version(transformers.__version__) >= Version("5.18")
+    else [*(f"attention.attention.{name}" for name in ("query", "key", "value")), "attention.output.dense"]
+)
 SIGLIP = ["self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj", "self_attn.out_proj"]
 FEED_FORWARD = ["mlp.fc1", "mlp.fc2"]
 
@@ -50,11 +56,11 @@ DINOV3_STAGES = [(0, 0), (1, 0), (2, 0), (2, 1), (3, 0)]
 #: What `attention`, `mlp` and `conv` stand for; a family without one of them must refuse it.
 TRANSFORMERS: Mapping[str, Mapping[str, list[str]]] = {
     "dinov2": {
-        "attention": each("encoder.layer", range(2), ATTENTION),
+        "attention": each("encoder.layer", range(2), DINOV2),
         "mlp": each("encoder.layer", range(2), FEED_FORWARD),
     },
     "dinov2_with_registers": {
-        "attention": each("encoder.layer", range(2), ATTENTION),
+        "attention": each("encoder.layer", range(2), DINOV2),
         "mlp": each("encoder.layer", range(2), FEED_FORWARD),
     },
     "dinov3_vit": {
