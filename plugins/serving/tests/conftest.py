@@ -23,6 +23,8 @@ import pytest
 from attrs import define, field
 from PIL import Image
 
+from roadwork_core.feedback import FeedbackStore, Recorded
+
 TOY = Path(__file__).parents[3] / "tests" / "bundle" / "toy.py"
 TOKEN = "a-token-of-some-length"
 _PLUGIN = """
@@ -180,3 +182,9 @@ def served(site: Site, bundle: Path) -> Iterator[Served]:
 def client(served: Served) -> Iterator[httpx.Client]:
     with served.client() as client:
         yield client
+
+
+def stored(path: Path) -> dict[str, Recorded]:
+    """What a feedback store holds, by key."""
+    with FeedbackStore(path, create=False) as store:
+        return {found.seen.key: found for found in store.read()}
