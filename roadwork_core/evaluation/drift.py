@@ -193,7 +193,8 @@ def _of_features(
 def _least(groups: NDArray[np.int64], mine: NDArray[np.bool_], permutations: int) -> float:
     """The smallest p-value of a permutation test: the one assignment among all, or among those that are drawn."""
     ways = comb(len(np.unique(groups)), len(np.unique(groups[mine])))
-    return max(1.0 / (1 + permutations), 1.0 / ways)
+    # Of the whole numbers: the ways are more than a float holds from some thousand groups on.
+    return 1.0 / min(1 + permutations, ways)
 
 
 def _groups(first: Scores, second: Scores) -> NDArray[np.int64]:

@@ -276,6 +276,12 @@ def test_what_the_least_p_value_is_of_exact_tests(tmp_path: Path) -> None:
     assert abstention["p_least"] == pytest.approx(least)
 
 
+def test_of_many_rows_the_least_p_value_is_that_of_the_permutations_that_are_drawn(tmp_path: Path) -> None:
+    """There are more ways to choose 700 of 1,400 rows than a float holds; 500 of them are drawn."""
+    found = drift(fitted(tmp_path, "threshold"), scores(700, 5), scores(700, 6))
+    assert {row["p_least"] for row in found["checks"]} == {1 / 501}
+
+
 def test_a_damaged_bundle_and_drift_share_an_exit_code_and_no_status(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

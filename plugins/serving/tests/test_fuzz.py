@@ -85,6 +85,7 @@ def known(keeping: Served) -> Mapping[str, Any]:
         "inputs": [tensor],
         "outputs": [{"name": name} for name in OUTPUTS],
         "parameters": {"must_answer": True},
+        "must_answer": True,
     }
 
 
@@ -114,6 +115,10 @@ def test_answers_are_as_documented(api: BaseSchema, known: Mapping[str, Any], la
         for given_to in (case.path_parameters, case.body):
             if isinstance(given_to, dict):
                 given_to.update((name, known[name]) for name in given_to.keys() & informed)
+        if label == "POST /predict" and "image" in informed:
+            case.query = {}  # options there come twice, or are names that no bundle has
+            if isinstance(case.body, dict) and case.body.keys() >= {"image", "images"}:
+                del case.body["images"]
         answer = case.call_and_validate(checks=CHECKS, headers=AUTHORISED)
         met[answer.status_code] += 1
         if answer.status_code >= 400:
