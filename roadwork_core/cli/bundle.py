@@ -106,6 +106,7 @@ def _show(path: Path, console: Console) -> int:
         ("backbone", _use(bundle.model["backbone"])),
         ("head", _use(bundle.model["head"])),
         ("tta", _use(bundle.model["tta"])),
+        ("computed by", "torch, on a CPU also ONNX Runtime" if bundle.carries_onnx else "torch"),
         ("modes", ", ".join(f"{mode}: {name}" for mode, name in manifest["modes"].items())),
         ("made with", _made_with(manifest["provenance"])),
     ]

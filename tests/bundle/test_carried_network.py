@@ -342,6 +342,13 @@ def test_a_document_without_it_is_a_failure(copy: Path) -> None:
     assert failures(copy, Level.SCHEMA) == [(ONNX, f"speaks of a network in ONNX, and {MODEL} does not")]
 
 
+def test_it_is_shown(convolutions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for bundle, told in ((convolutions, "torch, on a CPU also ONNX Runtime"), (make_bundle(tmp_path), "torch")):
+        assert main(["bundle", "show", str(bundle)]) == 0
+        [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("computed by")]
+        assert line.split(maxsplit=2)[2] == told
+
+
 def test_where_onnx_runtime_is_missing_torch_computes(
     convolutions: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
