@@ -151,6 +151,18 @@ def test_plugins_use_public_names_of_the_core_only() -> None:
     assert private == []
 
 
+def test_onnx_runtime_is_imported_in_one_place_which_tells_it_to_be_silent() -> None:
+    """Its quantisation, a part that is imported by its own name, comes after that place was called."""
+    found = {
+        path.name
+        for folder in (CORE, *(ROOT / "plugins").glob("*/src"))
+        for path in folder.rglob("*.py")
+        for module, _, typing_only in imports(path)
+        if module.split(".")[0] == "onnxruntime" and not typing_only
+    }
+    assert found == {"backends.py", "quantization.py"}
+
+
 def test_plugins_do_not_import_one_another() -> None:
     crossing = []
     for path in (ROOT / "plugins").glob("*/src/*/**/*.py"):

@@ -74,7 +74,7 @@ def make(engine: str, bundle: Path, artefact: Path) -> Any:
 
 
 def _Network(function: Any) -> Any:
-    """A module around what may be none, with eval() that the exported ones refuse."""
+    """A module around what may be none, or one that refuses to leave training mode, as the exported ones do."""
     from torch import nn
 
     class Network(nn.Module):

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 INPUT, LOGITS, FEATURES = "pixel_values", "logits", "features"
 #: The name under which a graph refers to the weights beside it.
 WEIGHTS_NAME = "weights.safetensors"
-#: Operators that run a graph of their own, as often as the graph says.
-_CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 #: More nodes than any network of a bundle has, and more problems than anyone reads.
 _MOST_NODES, _MOST_PROBLEMS = 100_000, 100
 #: What ONNX Runtime is told to be silent about: all but what ends the process. Errors are raised as well.
@@ -164,7 +162,8 @@ def _faults(model: Any, described: Mapping[str, Any], classes: int, weights_size
 
 
 def _has_graph(node: Any) -> bool:
-    return node.op_type in _CONTROL_FLOW or any(part.HasField("g") or part.graphs for part in node.attribute)
+    """Whether an operator runs a graph of its own, such as a loop's."""
+    return any(part.HasField("g") or part.graphs for part in node.attribute)
 
 
 def _whole(text: str | None) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from roadwork_core.backends import onnxruntime
 from roadwork_core.errors import UsageError, VerificationError
 
 #: What is quantised: matrix products alone, or convolutions too.
@@ -24,6 +25,7 @@ def quantise(path: Path, scheme: Scheme, *, external: bool = False) -> dict[str,
     `external` keeps the weights beside the graph. Returns the scheme and the share of the weights that it reached.
     Raises UsageError where that is less than half, VerificationError where ONNX Runtime cannot quantise the network.
     """
+    onnxruntime()  # before any part of it is imported, so that it is told to be silent
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
